@@ -1,0 +1,173 @@
+"""The nouns of a paid request as values: request, offer, credential, verified payment, receipt, outcome of a settlement.
+
+Nothing here knows a wire version or a database; `proto` translates to and from bytes, `core.book` to and from the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from micropaywall.ids import ReplayKey
+from micropaywall.money import Money
+
+Headers = Sequence[tuple[bytes, bytes]]
+"""Raw header lines, in order, names lower-cased; repeated names stay repeated."""
+
+SettleMode = Literal["before", "after", "deferred"]
+"""When the money moves, seen from the handler (DESIGN section 4; `docs/concepts.md`)."""
+
+Binding = Literal["first", "required", "strict"]
+"""How firmly a payment is tied to one request.
+
+``first``: an echoed quote is enforced; a payment without one is tied to the first request that presents it.
+``required``: a valid echoed quote is needed. ``strict``: the payment's nonce must also be derived from the quote, which
+makes a stolen credential useless elsewhere; only our buyer does that.
+"""
+
+Dialect = Literal["x402/2", "x402/1"]
+"""The wire form in which a credential came, and in which its receipt goes back."""
+
+
+@dataclass(slots=True)
+class Request:
+    """One HTTP request as the paywall sees it. ``url`` is the public one, absolute, without fragment.
+
+    ``target`` is the raw request target (path and query, bytes as received); ``path`` the percent-decoded path as the
+    framework routes it. ``body`` is None until it was read (only when a price, a fingerprint or a binding needs it).
+    """
+
+    method: str
+    target: bytes
+    path: str
+    url: str
+    headers: Headers
+    client: str = ""
+    body: bytes | None = None
+
+    def header(self, name: bytes) -> bytes | None:
+        """The value of the only header line called ``name`` (lower case), or None; the first when there are several."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+    def header_all(self, name: bytes) -> list[bytes]:
+        """Every value of the header ``name`` (lower case), in order."""
+        return [value for key, value in self.headers if key == name]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One acceptable way to pay: x402's PaymentRequirements, version-neutral.
+
+    ``network`` is CAIP-2, ``price.asset`` carries the asset; ``asset_address`` is what goes on the wire. ``extra`` is
+    scheme data (EIP-712 domain name and version, quote). ``v1_network`` names the network for x402 v1, or "" when v1
+    clients cannot pay this offer.
+    """
+
+    scheme: str
+    network: str
+    price: Money
+    asset_address: str
+    pay_to: str
+    max_timeout_s: int
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    v1_network: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a buyer sent: parsed once, raw bytes kept.
+
+    ``accepted`` is the offer the client says it took (None for x402 v1, which echoes none): a hint for matching, never a
+    source of truth. ``payload`` is the scheme's own object. ``raw`` is the header value as received.
+    """
+
+    dialect: Dialect
+    scheme: str
+    network: str
+    accepted: Mapping[str, Any] | None
+    payload: Mapping[str, Any]
+    resource_url: str | None
+    extensions: Mapping[str, Any]
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedPayment:
+    """A credential whose signature, amount, payee and window a rail has checked locally.
+
+    ``key`` is canonical: every encoding and dialect of the same authorization gives the same 32 bytes.
+    ``instruction`` is all the rail needs to settle it later, in a stable encoding; it is stored with the payment.
+    ``nonce`` is the 32-byte authorization nonce (for quote binding). Times are Unix seconds.
+    """
+
+    key: ReplayKey
+    rail: str
+    network: str
+    price: Money
+    payer: str
+    payee: str
+    valid_after: int
+    valid_before: int
+    nonce: bytes
+    instruction: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResponse:
+    """A handler's response, kept so that a retry gets the same bytes. Hop-by-hop headers are not in ``headers``."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+# -- what a rail says of a settlement ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The value moved. ``final`` when it can no longer be reorganised away (depth reached)."""
+
+    transaction: str
+    amount_atomic: int
+    block: int | None = None
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The rail says that the value will never move. ``code`` is the x402 reason."""
+
+    code: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """No verdict: a lost answer, a timeout, a transaction not mined yet. Ask again."""
+
+    detail: str
+    transaction: str = ""
+
+
+Outcome = Settled | Rejected | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the buyer gets with the response: the decoded PAYMENT-RESPONSE, version-neutral.
+
+    ``settled`` False with ``reason`` "" means accepted and settled later (`deferred`).
+    """
+
+    payment_id: str
+    settled: bool
+    payer: str
+    network: str
+    transaction: str
+    amount_atomic: int
+    reason: str = ""

@@ -1,0 +1,88 @@
+"""Quotes: what ties a payment to one request at one price (promise 5 of `docs/architecture.md`).
+
+A seller puts ``extra.quote`` into each x402 v2 offer: an expiry and a MAC over the request and the price. Compliant clients
+echo it. Our buyer also derives the 32-byte authorization nonce from it, so the payer's signature covers the quote:
+
+    nonce = salt (16 bytes) || SHA-256("micropaywall/nonce/1" || salt || payer (20 bytes) || quote)[:16]
+
+The salt is random per payment and travels inside the nonce, so no field is added to the wire, and a seller recomputes the
+second half. Limits: a client that ignores quotes is bound by its first presentation only; see `docs/security.md`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from dataclasses import dataclass
+from typing import Final
+
+from micropaywall.errors import QuoteExpired, QuoteInvalid
+
+_MAC_BYTES: Final = 16
+_TAG: Final = b"micropaywall/quote/1"
+_NONCE_TAG: Final = b"micropaywall/nonce/1"
+QUOTE_CHARS: Final = 27
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a quote fixes. ``body_digest`` is SHA-256 of the request body where the route binds it, else b""."""
+
+    method: str
+    url: str
+    scheme: str
+    network: str
+    asset: str
+    amount_atomic: int
+    pay_to: str
+    body_digest: bytes = b""
+
+    def _mac(self, key: bytes, expiry: bytes) -> bytes:
+        parts = (
+            self.method.encode(),
+            self.url.encode("utf-8", "surrogateescape"),
+            self.scheme.encode(),
+            self.network.encode(),
+            self.asset.lower().encode(),
+            str(self.amount_atomic).encode(),
+            self.pay_to.lower().encode(),
+            self.body_digest,
+        )
+        message = _TAG + expiry + b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+        return hmac.digest(key, message, "sha256")[:_MAC_BYTES]
+
+
+def write_quote(key: bytes, terms: Terms, *, expires_s: int) -> str:
+    """The 27-character quote for ``terms``, valid until ``expires_s`` (Unix seconds)."""
+    expiry = expires_s.to_bytes(4, "big")
+    return base64.urlsafe_b64encode(expiry + terms._mac(key, expiry)).rstrip(b"=").decode()
+
+
+def check_quote(key: bytes, terms: Terms, quote: object, *, now_s: int) -> None:
+    """Accept ``quote`` as ours for exactly these terms, or raise QuoteInvalid or QuoteExpired."""
+    if not isinstance(quote, str) or len(quote) != QUOTE_CHARS:
+        raise QuoteInvalid("the echoed quote does not have the form of ours", expected="the quote of a current 402")
+    try:
+        raw = base64.b64decode(quote + "=", altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise QuoteInvalid("the echoed quote is not base64url", expected="the quote of a current 402") from None
+    expiry, mac = raw[:4], raw[4:]
+    if not hmac.compare_digest(mac, terms._mac(key, expiry)):
+        raise QuoteInvalid(
+            "the quote was written for another request, price or payee",
+            hint="Request the resource without a payment and pay the quote of that answer.",
+        )
+    if int.from_bytes(expiry, "big") < now_s:
+        raise QuoteExpired("the quote has expired", hint="Request the resource again for a new quote; nothing was charged.")
+
+
+def derive_nonce(quote: str, payer_20: bytes, salt_16: bytes) -> bytes:
+    """The authorization nonce that binds ``quote`` and ``payer_20`` (address bytes) under ``salt_16``."""
+    return salt_16 + hashlib.sha256(_NONCE_TAG + salt_16 + payer_20 + quote.encode()).digest()[:16]
+
+
+def is_derived(nonce: bytes, quote: str, payer_20: bytes) -> bool:
+    """Whether ``nonce`` was derived from ``quote`` by ``payer_20``."""
+    return len(nonce) == 32 and hmac.compare_digest(nonce, derive_nonce(quote, payer_20, nonce[:16]))

@@ -1,0 +1,77 @@
+"""Every numeric bound of micropaywall, with its reason. A bound that is not here is a defect.
+
+Where an operator may need another value, a setting overrides it (see ``docs/reference/configuration.md``).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# -- what a stranger may send to a seller
+CREDENTIAL_HEADER_BYTES_MAX: Final = 8_192
+"""A payment header, encoded. nginx refuses lines over 8 KiB; an exact payment is about 1.1 kB, a channel deposit 4 kB."""
+CREDENTIAL_JSON_DEPTH_MAX: Final = 16
+"""Nesting of a decoded payment; the deepest known scheme has 6. Guards recursive walks over `extra`."""
+REQUEST_BODY_BYTES_MAX: Final = 1_048_576
+"""A priced request's body, which is held to fingerprint it. A route may set its own `max_body`."""
+PATH_BYTES_MAX: Final = 8_192
+"""A request target. Servers in front cut at 4 to 8 KiB."""
+IDEMPOTENCY_KEY_CHARS_MAX: Final = 255
+
+# -- what a seller sends
+CHALLENGE_HEADERS_BYTES_MAX: Final = 3_500
+"""All header lines of a 402. Reverse proxies with 4 KiB buffers answer 502 above it."""
+HTML_PAGE_BYTES_MAX: Final = 30_000
+OFFERS_PER_ROUTE_MAX: Final = 16
+CHALLENGE_CACHE_ENTRIES_MAX: Final = 4_096
+"""Rendered 402 answers kept per paywall; the oldest are dropped, so that strangers cannot fill memory with query strings."""
+
+# -- time
+QUOTE_LIFETIME_S: Final = 300
+QUOTE_BUCKET_S: Final = 10
+"""Quotes of the same request within a bucket are equal, so that a 402 is rendered once per bucket."""
+AUTHORIZATION_LIFETIME_S: Final = 300
+"""`maxTimeoutSeconds` of an offer, the default of the official SDKs."""
+AUTHORIZATION_MARGIN_S: Final = 6
+"""An authorization must live at least this long when presented, to be submitted in time (x402 exact, EVM)."""
+AUTHORIZATION_LIFETIME_S_MAX: Final = 86_400
+"""Longest `validBefore` ahead of now that a seller takes and a buyer signs."""
+CLOCK_SKEW_S: Final = 30
+HANDLER_TIMEOUT_S: Final = 120.0
+CHARGE_LEASE_S: Final = 150
+"""A reserved charge is given back when its worker has been silent so long; longer than HANDLER_TIMEOUT_S."""
+SETTLE_LEASE_S: Final = 60
+SETTLE_TIMEOUT_S: Final = 30.0
+"""How long a buyer's request waits for the rail before it is told `outcome_unknown`."""
+SETTLE_RETRY_S_MIN: Final = 1.0
+SETTLE_RETRY_S_MAX: Final = 60.0
+RECOVERY_INTERVAL_S: Final = 1.0
+RETRY_AFTER_S: Final = 1
+
+# -- what a seller holds
+HELD_BODY_MEMORY_BYTES_MAX: Final = 1_048_576
+"""A response waiting for settlement, in memory; beyond it goes to a temporary file."""
+HELD_BODY_DISK_BYTES_MAX: Final = 67_108_864
+"""A response waiting for settlement, on disk; beyond it the payment is settled before the first byte leaves."""
+STORED_RESPONSE_BYTES_MAX: Final = 8_388_608
+"""A response kept in the book for a retry. A larger one is delivered once; its retry is told so."""
+RESPONSE_RETENTION_S: Final = 86_400
+WRITER_QUEUE_MAX: Final = 10_000
+"""Commands waiting for the book's writer; beyond it requests get 503 instead of waiting for ever."""
+COMMANDS_PER_COMMIT_MAX: Final = 500
+SETTLEMENTS_PER_BATCH_MAX: Final = 200
+EXPOSURE_ATOMIC_DEFAULT: Final = 1_000_000
+"""Delivered and unsettled per payer in `deferred` mode: one dollar of a 6-decimals token."""
+
+# -- what a buyer accepts
+CHALLENGE_HEADER_BYTES_MAX: Final = 65_536
+CHALLENGE_BODY_BYTES_MAX: Final = 262_144
+"""The body of a 402 as read by a buyer (v1 puts its offers there; the official HTML page is 2.3 MB and is not read)."""
+RECEIPT_HEADER_BYTES_MAX: Final = 16_384
+OFFERS_READ_MAX: Final = 64
+RESPONSE_BYTES_MAX: Final = 67_108_864
+"""A paid response read into memory by `micropaywall get`."""
+RESENDS_MAX: Final = 3
+"""How often a buyer re-sends the same payment after 409, 503 or a lost answer, before it reports the outcome as unknown."""
+RESEND_WAIT_S_MAX: Final = 10.0
+REDIRECTS_MAX: Final = 5

@@ -1,0 +1,1 @@
+"""Ways value moves. One folder per scheme with the same four files: types, buyer, seller, facilitator."""
