@@ -75,7 +75,7 @@ lock: $(STAMP) ## resolve the dependencies anew into requirements/
 	$(PY) tools/lock.py
 
 interop-env: $(STAMP) ## what the interoperability tests need: official clients, nginx, Node
-	@for script in tests/interop/setup*.sh; do test ! -f "$$script" || bash "$$script"; done
+	@$(PY) tools/interop_env.py
 
 build: $(STAMP) ## the wheel and the source archive, in dist/
 	$(PY) -m build --no-isolation
