@@ -16,6 +16,8 @@ REQUEST_BODY_BYTES_MAX: Final = 1_048_576
 """A priced request's body, which is held to fingerprint it. A route may set its own `max_body`."""
 PATH_BYTES_MAX: Final = 8_192
 """A request target. Servers in front cut at 4 to 8 KiB."""
+PATH_READINGS_MAX: Final = 256
+"""Readings of one path that are compared with the priced routes; a path with more is refused."""
 IDEMPOTENCY_KEY_CHARS_MAX: Final = 255
 
 # -- what a seller sends

@@ -162,10 +162,14 @@ class Release:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """The last byte of a response that the book does not keep was handed to the server."""
+    """The last byte of a response that `Capture` could not keep was handed to the server.
+
+    ``response``: the whole of a stream after all, when it stayed small enough to keep for a retry.
+    """
 
     charge_id: RowId
     now_ms: int
+    response: StoredResponse | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,20 +7,23 @@ network; it is asynchronous and takes batches.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from micropaywall.core.book import PaymentRow, RefundRow
 from micropaywall.core.model import Credential, Offer, Outcome, VerifiedPayment
+from micropaywall.ids import ReplayKey
 from micropaywall.money import Asset, Price
 
 
 class SellerRail(Protocol):
-    """One (scheme, network, asset) that a seller takes."""
+    """One (scheme, network, asset) that a seller takes. ``play_money``: a sandbox, worth nothing."""
 
     name: str
     scheme: str
     network: str
     asset: Asset
+    play_money: bool
 
     def offer(self, price: Price, *, lifetime_s: int) -> Offer | None:
         """The offer for ``price`` without a quote, or None when this rail's asset cannot pay it.
@@ -31,6 +34,13 @@ class SellerRail(Protocol):
 
     def accepts(self, credential: Credential) -> bool:
         """Whether scheme and network of the credential (in its own dialect) are this rail's."""
+        ...
+
+    def identify(self, credential: Credential) -> tuple[ReplayKey, bytes]:
+        """Replay key and instruction of a credential, without judging it: who holds these bytes holds the payment.
+
+        Raises CredentialMalformed.
+        """
         ...
 
     def verify(self, offer: Offer, credential: Credential, *, now_s: int) -> VerifiedPayment:
@@ -56,6 +66,14 @@ class Settlement(Protocol):
     async def close(self) -> None:
         """Let go of connections."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rail:
+    """A way to be paid, whole: what a seller checks with, and what moves the value."""
+
+    seller: SellerRail
+    settlement: Settlement
 
 
 class BuyerRail(Protocol):
