@@ -143,7 +143,8 @@ class RailError(ConfigurationError):
 
 
 class RequestRefused(MicropaywallError):
-    code, status, title, side = "request_refused", 400, "The request was refused", "buyer"
+    code, status, title = "request_refused", 400, "The request was refused"
+    side: ClassVar[Side] = "buyer"
 
 
 class AmbiguousPath(RequestRefused):
@@ -269,7 +270,8 @@ class RefundRefused(LedgerError):
 
 
 class BuyerError(MicropaywallError):
-    code, status, title, side = "buyer_error", 0, "The purchase did not happen", "buyer"
+    code, status, title = "buyer_error", 0, "The purchase did not happen"
+    side: ClassVar[Side] = "buyer"
 
 
 class PolicyRefused(BuyerError):

@@ -1,4 +1,4 @@
-"""Where micropaywall keeps its files: one data directory per user, and one for the configuration.
+r"""Where micropaywall keeps its files: one data directory per user, and one for the configuration.
 
 ``MICROPAYWALL_HOME`` wins and holds both. Otherwise the platform's own places are used:
 
@@ -6,7 +6,7 @@
     Linux       $XDG_DATA_HOME/micropaywall                        $XDG_CONFIG_HOME/micropaywall
                 (~/.local/share/micropaywall)                      (~/.config/micropaywall)
     macOS       ~/Library/Application Support/micropaywall         the same
-    Windows     %LOCALAPPDATA%\\micropaywall                        the same
+    Windows     %LOCALAPPDATA%\micropaywall                         the same
 
 Source: XDG Base Directory Specification 0.8 (relative values are ignored); Apple File System Programming Guide; Windows
 known folder FOLDERID_LocalAppData (a wallet does not roam).
