@@ -40,6 +40,8 @@ AUTHORIZATION_LIFETIME_S_MAX: Final = 86_400
 """Longest `validBefore` ahead of now that a seller takes and a buyer signs."""
 CLOCK_SKEW_S: Final = 30
 HANDLER_TIMEOUT_S: Final = 120.0
+DRAIN_AFTER_DISCONNECT_S: Final = 30.0
+"""A buyer that left still gets its response made and kept; a stream that goes on longer is told that nobody listens."""
 CHARGE_LEASE_S: Final = 150
 """A reserved charge is given back when its worker has been silent so long; longer than HANDLER_TIMEOUT_S."""
 SETTLE_LEASE_S: Final = 60

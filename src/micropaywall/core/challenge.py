@@ -14,14 +14,14 @@ from typing import Any
 
 from micropaywall import limits
 from micropaywall.core import page
-from micropaywall.core.model import Offer, Receipt, Request, StoredResponse
+from micropaywall.core.model import Dialect, Offer, Receipt, Request, StoredResponse
 from micropaywall.core.paywall import terms_of
 from micropaywall.core.quote import write_quote
 from micropaywall.core.routes import Route
 from micropaywall.errors import MicropaywallError
 from micropaywall.money import Price
 from micropaywall.proto import x402
-from micropaywall.proto.json import encode_json
+from micropaywall.proto.headers import encode_json
 
 EXPOSED = b"PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, Payment-Id, Retry-After"
 REQUEST_HEADERS = b"PAYMENT-SIGNATURE, X-PAYMENT, Idempotency-Key"
@@ -130,9 +130,8 @@ def _fitting(
     attempts += [("", attempts[-1][1], offers[:count]) for count in range(len(offers) - 1, 0, -1)]
     value = b""
     for description, text, some in attempts:
-        value = x402.write_payment_required_v2(
-            some, url=request.url, description=description, mime_type=route.mime_type, error=text
-        )
+        resource = x402.Resource(request.url, description, route.mime_type)
+        value = x402.write_payment_required_v2(some, resource, error=text)
         if len(value) + len(b"payment-required: \r\n") <= room:
             break
     return value
@@ -145,7 +144,7 @@ def _body(
     members: dict[str, Any] = {
         "x402Version": 1,
         "error": reason,
-        "accepts": x402.v1_accepts(v1, url=request.url, description=route.description, mime_type=route.mime_type),
+        "accepts": x402.v1_accepts(v1, x402.Resource(request.url, route.description, route.mime_type)),
     }
     members.update(
         error.problem()
@@ -204,7 +203,7 @@ def problem_response(error: MicropaywallError) -> StoredResponse:
 
 
 def paid_headers(
-    headers: Sequence[tuple[bytes, bytes]], receipt: Receipt, dialect: str
+    headers: Sequence[tuple[bytes, bytes]], receipt: Receipt, dialect: Dialect
 ) -> list[tuple[bytes, bytes]]:
     """The handler's header lines as they go out with a paid answer: receipt added, never cacheable by others."""
     result: list[tuple[bytes, bytes]] = []
@@ -221,7 +220,7 @@ def paid_headers(
     result.append((b"cache-control", _private(b", ".join(cache_control))))
     if not exposed:
         result.append((b"access-control-expose-headers", EXPOSED))
-    result.append(x402.write_receipt(receipt, dialect))
+    result.append(x402.write_receipt(receipt, dialect, v1_network=receipt.v1_network))
     result.append((b"payment-id", receipt.payment_id.encode()))
     return result
 

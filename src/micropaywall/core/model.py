@@ -161,7 +161,8 @@ Outcome = Settled | Rejected | Unknown
 class Receipt:
     """What the buyer gets with the response: the decoded PAYMENT-RESPONSE, version-neutral.
 
-    ``settled`` False with ``reason`` "" means accepted and settled later (`deferred`).
+    ``settled`` False with ``reason`` "" means accepted and settled later (`deferred`). ``v1_network`` is the name that x402 v1
+    clients know the network by.
     """
 
     payment_id: str
@@ -171,3 +172,4 @@ class Receipt:
     transaction: str
     amount_atomic: int
     reason: str = ""
+    v1_network: str = ""

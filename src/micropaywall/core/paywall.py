@@ -22,6 +22,7 @@ from micropaywall.core import book
 from micropaywall.core.lives import PaymentState
 from micropaywall.core.model import (
     Credential,
+    Dialect,
     Offer,
     Outcome,
     Receipt,
@@ -103,9 +104,13 @@ class Settle:
 
 @dataclass(frozen=True, slots=True)
 class RunHandler:
-    """Run the resource. Result: Handled. An exception thrown in releases the charge and comes out again."""
+    """Run the resource. Result: Handled. An exception thrown in releases the charge and comes out again.
+
+    ``facts`` is what the application may know of the payment: ``paymentId``, ``payer``, ``amount`` (atomic), ``asset``, ``network``.
+    """
 
     timeout_s: float
+    facts: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +151,7 @@ class Answer:
 
     response: StoredResponse | None
     receipt: Receipt | None
-    dialect: str
+    dialect: Dialect
     served: bool
 
 
@@ -175,7 +180,9 @@ def serve(site: Site, route: Route, request: Request, credential: Credential) ->
         body_read = True
     price = yield from price_of(route, request)
     if price is None:
-        handled = yield RunHandler(route.timeout_s)
+        handled = yield RunHandler(route.timeout_s, {})
+        if handled.response is None:
+            yield Stream(None)
         return Answer(handled.response, None, credential.dialect, served=True)
     now_ms, fresh_payment, fresh_charge = yield NewIds()
     refused: RequestRefused | None = None
@@ -185,7 +192,7 @@ def serve(site: Site, route: Route, request: Request, credential: Credential) ->
         _check_binding(route, verified, quote)
     except (OfferMismatch, QuoteInvalid, QuoteExpired, AuthorizationExpired) as error:
         # Prices, quotes and clocks move on while an outcome is open: what the book knows already is answered from it.
-        verified = yield from _known(site, route, price, credential, error)
+        verified, offer = yield from _known(site, route, price, credential, error)
         refused = error
     if not body_read:
         request.body = yield ReadBody(route.max_body)
@@ -220,7 +227,7 @@ def serve(site: Site, route: Route, request: Request, credential: Credential) ->
         idempotency_key=key.decode("latin-1"),
     )
     answer: book.Answer = yield Book(reserve)
-    job = _Job(site, route, reserve, verified, credential, request)
+    job = _Job(site, route, reserve, verified, credential, offer.v1_network)
     if isinstance(answer, book.Applied):
         if refused is not None and answer.payment_state is PaymentState.HELD:
             yield from job.give_up(answer)
@@ -235,14 +242,14 @@ def serve(site: Site, route: Route, request: Request, credential: Credential) ->
 
 def _known(
     site: Site, route: Route, price: Price, credential: Credential, refused: RequestRefused
-) -> Generator[Effect, Any, VerifiedPayment]:
+) -> Generator[Effect, Any, tuple[VerifiedPayment, Offer]]:
     """The payment as the book has it, when this very credential was accepted before; raises ``refused`` otherwise."""
     for rail, offer in site.offers(route, price):
         if rail.accepts(credential):
             key, instruction = rail.identify(credential)
             row: book.PaymentRow | None = yield FindPayment(key)
             if row is not None and hmac.compare_digest(row.instruction, instruction):
-                return VerifiedPayment(
+                known = VerifiedPayment(
                     key=row.key,
                     rail=row.rail,
                     network=row.network,
@@ -254,6 +261,7 @@ def _known(
                     nonce=b"",
                     instruction=row.instruction,
                 )
+                return known, offer
     raise refused
 
 
@@ -436,7 +444,7 @@ class _Job:
     reserve: book.Reserve
     verified: VerifiedPayment
     credential: Credential
-    request: Request
+    v1_network: str
 
     def run(self, applied: book.Applied) -> Flow:
         """Handler, capture and settlement in the order of the route's mode."""
@@ -450,7 +458,7 @@ class _Job:
             outcome = yield from self._moved_before()
         started_ms: int = yield Now()
         try:
-            handled: Handled = yield RunHandler(self.route.timeout_s)
+            handled: Handled = yield RunHandler(self.route.timeout_s, self._facts())
         except BaseException as error:
             yield from self._release(payment_row_id, charge_id, "handler_failed", None)
             if isinstance(error, TimeoutError):
@@ -502,7 +510,7 @@ class _Job:
                 "this payment was served; the response was too large to keep, or its retention is over",
                 facts=self._ident(),
             )
-        return Answer(replayed.response, receipt_of(replayed.payment), self.credential.dialect, served=True)
+        return Answer(replayed.response, receipt_of(replayed.payment, self.v1_network), self.credential.dialect, served=True)
 
     def resolve(self, open_: book.Open) -> Flow:
         """An earlier presentation was handled and its settlement has no verdict: ask the rail, then answer from the store."""
@@ -619,13 +627,24 @@ class _Job:
             network=self.verified.network,
             transaction=outcome.transaction if isinstance(outcome, Settled) else "",
             amount_atomic=self.verified.price.amount_atomic,
+            v1_network=self.v1_network,
         )
+
+    def _facts(self) -> dict[str, str]:
+        reserve = self.reserve
+        return {
+            "paymentId": payment_id(reserve.key),
+            "payer": reserve.payer,
+            "amount": str(reserve.charge_amount),
+            "asset": reserve.asset,
+            "network": reserve.network,
+        }
 
     def _ident(self) -> dict[str, str]:
         return {"paymentId": payment_id(self.verified.key)}
 
 
-def receipt_of(payment: book.PaymentRow) -> Receipt:
+def receipt_of(payment: book.PaymentRow, v1_network: str) -> Receipt:
     """The receipt of a payment as the book has it."""
     return Receipt(
         payment_id=payment_id(payment.key),
@@ -634,6 +653,7 @@ def receipt_of(payment: book.PaymentRow) -> Receipt:
         network=payment.network,
         transaction=payment.transaction,
         amount_atomic=payment.amount,
+        v1_network=v1_network,
     )
 
 
