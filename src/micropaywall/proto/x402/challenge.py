@@ -34,6 +34,7 @@ __all__ = [
     "Assets",
     "Challenge",
     "OfferRead",
+    "Resource",
     "asset_id",
     "read_challenge",
     "v1_accepts",
@@ -49,6 +50,15 @@ Assets = Callable[[str, str], "Asset | None"]
 """(CAIP-2 network, asset address as on the wire) -> the asset that a rail recognises there, or None."""
 
 
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """What is being sold, for people and catalogues. ``url`` is absolute."""
+
+    url: str
+    description: str = ""
+    mime_type: str = ""
+
+
 def asset_id(network: str, address: str) -> str:
     """The CAIP-19 id of a token on an EVM network (lower case, so that equal tokens have equal ids), or a plain pair."""
     return f"{network}/erc20:{address.lower()}" if network.startswith("eip155:") else f"{network}/{address}"
@@ -59,14 +69,12 @@ def asset_id(network: str, address: str) -> str:
 
 def write_payment_required_v2(
     offers: Sequence[Offer],
+    resource: Resource,
     *,
-    url: str,
-    description: str = "",
-    mime_type: str = "",
     error: str = "Payment required",
     extensions: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """The value of the PAYMENT-REQUIRED header: every offer, in the order given, for v2 clients. ``url`` is absolute."""
+    """The value of the PAYMENT-REQUIRED header: every offer, in the order given, for v2 clients."""
     wire = PaymentRequiredOut(
         2,
         [
@@ -81,16 +89,14 @@ def write_payment_required_v2(
             )
             for offer in offers
         ],
-        ResourceInfo(url, description or None, mime_type or None),
+        ResourceInfo(resource.url, resource.description or None, resource.mime_type or None),
         error,
         without_nulls(extensions) if extensions else None,
     )
     return encode_header(wire)
 
 
-def v1_accepts(
-    offers: Sequence[Offer], *, url: str, description: str = "", mime_type: str = ""
-) -> list[dict[str, Any]]:
+def v1_accepts(offers: Sequence[Offer], resource: Resource) -> list[dict[str, Any]]:
     """The ``accepts`` of a v1 body: those offers whose ``v1_network`` every legacy client knows, as JSON-able objects.
 
     Legacy clients reject a whole challenge over one unknown network, and over a missing description or mimeType.
@@ -100,9 +106,9 @@ def v1_accepts(
             "scheme": offer.scheme,
             "network": offer.v1_network,
             "maxAmountRequired": str(offer.price.amount_atomic),
-            "resource": url,
-            "description": description,
-            "mimeType": mime_type,
+            "resource": resource.url,
+            "description": resource.description,
+            "mimeType": resource.mime_type,
             "payTo": offer.pay_to,
             "maxTimeoutSeconds": offer.max_timeout_s,
             "asset": offer.asset_address,
