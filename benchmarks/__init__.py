@@ -1,0 +1,1 @@
+"""Speed, side by side with the bare app and with the official SDK: `make bench`."""

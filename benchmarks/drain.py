@@ -1,0 +1,1 @@
+"""How fast the settlement of deferred payments goes: one worker, the sandbox network, nothing else running."""

@@ -1,0 +1,125 @@
+"""What a benchmark found: rows for the table, targets held or missed, one JSON file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from benchmarks.load import Series
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table. ``ratio`` is to the row named ``against``; what does not apply is None."""
+
+    name: str
+    rps: float | None = None
+    cpu_us: float | None = None
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    ratio: float | None = None
+    against: str = ""
+    note: str = ""
+    runs: Sequence[float] = field(default_factory=tuple)
+
+    @classmethod
+    def of(cls, name: str, series: Series, ratio: float | None = None, against: str = "", note: str = "") -> Row:
+        """From a series of samples: medians, and the rate of every run."""
+        return cls(
+            name,
+            rps=round(series.rps, 1),
+            cpu_us=round(series.cpu_us, 2),
+            p50_ms=round(series.p50_ms, 3),
+            p99_ms=round(series.p99_ms, 3),
+            ratio=None if ratio is None else round(ratio, 4),
+            against=against,
+            note=note,
+            runs=[round(sample.rps, 1) for sample in series.samples],
+        )
+
+
+@dataclass(frozen=True)
+class Target:
+    """A promise about speed, and what was found."""
+
+    name: str
+    found: float
+    bound: float
+    at_most: bool
+    unit: str = ""
+
+    @property
+    def held(self) -> bool:
+        return self.found <= self.bound if self.at_most else self.found >= self.bound
+
+
+def at_least(name: str, found: float, bound: float, unit: str = "") -> Target:
+    return Target(name, round(found, 4), bound, at_most=False, unit=unit)
+
+
+def at_most(name: str, found: float, bound: float, unit: str = "") -> Target:
+    return Target(name, round(found, 4), bound, at_most=True, unit=unit)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table and its targets."""
+
+    key: str
+    title: str
+    rows: Sequence[Row]
+    targets: Sequence[Target]
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def render(sections: Sequence[Section]) -> str:
+    """The tables as text for people."""
+    lines: list[str] = []
+    for section in sections:
+        lines += ["", section.title, "-" * len(section.title)]
+        timed = any(row.rps is not None for row in section.rows)
+        if timed:
+            lines.append(f"{'':52} {'req/s':>9} {'CPU µs':>7} {'p50 ms':>7} {'p99 ms':>7}  ratio")
+        for row in section.rows:
+            text = f"{row.name:52}"
+            if timed:
+                text += f" {_cell(row.rps, ',.0f'):>9} {_cell(row.cpu_us, '.1f'):>7}"
+                text += f" {_cell(row.p50_ms, '.2f'):>7} {_cell(row.p99_ms, '.2f'):>7}"
+            if row.ratio is not None:
+                text += f"  {row.ratio:.2f} of {row.against}"
+            if row.note:
+                text += f"  {row.note}"
+            lines.append(text.rstrip())
+        for target in section.targets:
+            sign = "at most" if target.at_most else "at least"
+            verdict = "held" if target.held else "MISSED"
+            lines.append(
+                f"  {verdict:6} {target.name}: {target.found:,.3g}{target.unit} ({sign} {target.bound:,g}{target.unit})"
+            )
+    return "\n".join(lines)
+
+
+def save(path: Path, sections: Sequence[Section], about: dict[str, object]) -> None:
+    """Everything as JSON, the machine included."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        **about,
+        "sections": [
+            {
+                "key": section.key,
+                "title": section.title,
+                "rows": [
+                    {key: value for key, value in asdict(row).items() if value not in (None, "", [], ())}
+                    for row in section.rows
+                ],
+                "targets": [{**asdict(target), "held": target.held} for target in section.targets],
+            }
+            for section in sections
+        ],
+    }
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
