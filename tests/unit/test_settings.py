@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from micropaywall.errors import ConfigurationError, PriceError, RailError
-from micropaywall.settings import Loaded, SandboxRail, Settings, lines, load_settings, routes
+from micropaywall.rails import registry
+from micropaywall.settings import RAIL_SETTINGS, Loaded, SandboxRail, Settings, lines, load_settings, routes
 from micropaywall.settings.check import check
 from micropaywall.settings.load import _Reader
 from micropaywall.settings.secrets import REDACTED, shown
@@ -48,10 +49,7 @@ mime_type = "application/json"
 
 [rails.sandbox]
 initial_balance = "5"
-finality = 3
-
-[rails.play]
-kind = "sandbox"
+finality_depth = 3
 store = "play.db"
 
 [ledger]
@@ -109,10 +107,7 @@ def test_a_full_file_is_read_into_types(load) -> None:
     settings = load(FULL).settings
     assert settings.seller.pay_to == PAY_TO
     assert settings.seller.trusted_proxies == ("10.0.0.0/8", "::1")
-    assert settings.rails == {
-        "sandbox": SandboxRail(initial_balance="5", finality=3),
-        "play": SandboxRail(kind="sandbox", store="play.db"),
-    }
+    assert settings.rails == {"sandbox": SandboxRail(initial_balance="5", finality_depth=3, store="play.db")}
     assert settings.buyer.budgets[0].window == "day"
     assert settings.server.port == 8443
 
@@ -197,12 +192,11 @@ def test_lists_come_from_the_environment_separated_by_commas(load) -> None:
 
 def test_rails_are_set_from_the_environment_by_name(load) -> None:
     loaded = load(
-        "[rails.my-play]\nkind = 'sandbox'\n",
-        MICROPAYWALL_RAILS_MY_PLAY_FINALITY="9",
-        MICROPAYWALL_RAILS_SANDBOX_FAULTS="slow,settle-lost",
+        "[rails.sandbox]\nfinality_depth = 2\nv1 = false\n",
+        MICROPAYWALL_RAILS_SANDBOX_FINALITY_DEPTH="9",
+        MICROPAYWALL_RAILS_SANDBOX_FAULTS="slow=2, flapping",
     )
-    assert loaded.settings.rails["my-play"].finality == 9
-    assert loaded.settings.rails["sandbox"].faults == ("slow", "settle-lost")
+    assert loaded.settings.rails["sandbox"] == SandboxRail(finality_depth=9, faults=("slow=2", "flapping"), v1=False)
 
 
 @pytest.mark.parametrize("value", ["true", "1"])
@@ -346,14 +340,13 @@ def test_two_prices_for_one_route_are_refused(load) -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("[rails.sandbx]\n", "no rail of kind 'sandbx'"),
-        ("[rails.x]\nkind = 'lightning'\n", "no rail of kind 'lightning'"),
-        ("[rails.x]\nkind = 5\n", "no rail of kind 5"),
+        ("[rails.lightning]\n", "no such rail"),
         ("[rails]\nsandbox = 1\n", "a rail is a table"),
-        ("[rails.SAND]\nkind = 'sandbox'\n", "no name for a rail"),
-        ("[rails.sandbox]\nfinalty = 1\n", "no such setting"),
-        ("[rails.sandbox]\nfinality = -1\n", "a whole number >= 0"),
-        ("[rails.sandbox]\ninitial_balance = 'lots'\n", "amount of sandbox USDC"),
+        ("rails = 5\n", "a table"),
+        ("[rails.sandbox]\nfinalty_depth = 1\n", "no such setting"),
+        ("[rails.sandbox]\nfinality_depth = 0\n", "a whole number >= 1"),
+        ("[rails.sandbox]\ninitial_balance = 'lots'\n", "rails.sandbox.initial_balance"),
+        ("[rails.sandbox]\ninitial_balance = '0.0000001'\n", "rails.sandbox.initial_balance"),
         ("[rails.sandbox]\nstore = 'redis://x'\n", "neither a file nor a URL"),
         ("[[seller.routes]]\npath = '/'\nprice = 1\nrails = ['base']\n", "no rail is called 'base'"),
     ],
@@ -366,9 +359,8 @@ def test_a_slip_in_the_name_of_a_rail_gets_a_hint(load) -> None:
     assert refused(load, "[rails.sandbx]\n").hint == "Did you mean 'sandbox'?"
 
 
-def test_the_error_about_one_of_several_rails_names_that_rail(load) -> None:
-    text = "[rails.sandbox]\nfault_header = true\n[rails.play]\nkind = 'sandbox'\nfinality = 'deep'\n"
-    assert "rails.play.finality" in refused(load, text, RailError).detail
+def test_the_settings_know_the_same_rails_as_the_registry() -> None:
+    assert sorted(RAIL_SETTINGS) == sorted(registry.names())
 
 
 # -- what is never shown
@@ -406,7 +398,7 @@ def test_a_private_key_in_the_wrong_place_is_neither_shown_nor_in_the_error(load
 
 
 _KEYS = sorted(
-    {"rails", "sandbox", "play", "kind", "x"}
+    {"rails", "sandbox", "x"}
     | set(Settings.SECTIONS)
     | {name for kind in (*Settings.SECTIONS.values(), SandboxRail) for name in kind.__struct_fields__}
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from micropaywall.settings.check import routes
 from micropaywall.settings.load import load_settings
 from micropaywall.settings.model import (
-    RAIL_KINDS,
+    RAIL_SETTINGS,
     BudgetSettings,
     BuyerSettings,
     LedgerSettings,
@@ -21,7 +21,7 @@ from micropaywall.settings.origin import Loaded, Origin
 from micropaywall.settings.show import Line, lines
 
 __all__ = [
-    "RAIL_KINDS",
+    "RAIL_SETTINGS",
     "BudgetSettings",
     "BuyerSettings",
     "LedgerSettings",

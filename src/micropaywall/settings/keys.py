@@ -10,10 +10,10 @@ from typing import Any
 import msgspec.inspect as inspect
 
 from micropaywall.errors import ConfigurationError, RailError
-from micropaywall.settings.model import RAIL_KINDS, Section, Settings
-from micropaywall.settings.origin import Origin, place, value_at
+from micropaywall.settings.model import RAIL_SETTINGS, Section, Settings
+from micropaywall.settings.origin import Origin, place
 
-__all__ = ["check_key", "check_keys", "choices", "did_you_mean", "is_list", "rail_kind"]
+__all__ = ["check_key", "check_keys", "choices", "did_you_mean", "is_list"]
 
 
 def check_keys(tree: Mapping[str, Any], origins: Mapping[str, Origin]) -> None:
@@ -27,9 +27,8 @@ def check_keys(tree: Mapping[str, Any], origins: Mapping[str, Origin]) -> None:
             _check_table(name, table, Settings.SECTIONS[name], origins)
             continue
         for rail, inner in table.items():
-            kind = rail_kind(rail, tree)
-            if isinstance(inner, dict) and kind is not None:
-                _check_table(f"rails.{rail}", inner, kind, origins)
+            if isinstance(inner, dict) and rail in RAIL_SETTINGS:
+                _check_table(f"rails.{rail}", inner, RAIL_SETTINGS[rail], origins)
 
 
 def check_key(key: str, kind: type[Section], origins: Mapping[str, Origin]) -> None:
@@ -38,20 +37,14 @@ def check_key(key: str, kind: type[Section], origins: Mapping[str, Origin]) -> N
         raise _unknown(key, kind.__struct_fields__, origins)
 
 
-def rail_kind(rail: str, values: Mapping[str, Any]) -> type[Section] | None:
-    """The struct for the settings of the rail called ``rail``, or None when there is no such kind."""
-    kind = value_at(values, f"rails.{rail}.kind")
-    return RAIL_KINDS.get(kind if isinstance(kind, str) else rail)
-
-
-def is_list(key: str, values: Mapping[str, Any]) -> bool:
+def is_list(key: str) -> bool:
     """Whether the setting ``key`` takes a list."""
-    return isinstance(_type_of(key, values), inspect.VarTupleType)
+    return isinstance(_type_of(key), inspect.VarTupleType)
 
 
-def choices(key: str, values: Mapping[str, Any]) -> list[str]:
+def choices(key: str) -> list[str]:
     """The values that the setting ``key`` may have, when they are few."""
-    found = _type_of(key, values)
+    found = _type_of(key)
     kinds = found.types if isinstance(found, inspect.UnionType) else (found,)
     return [str(value) or '""' for kind in kinds if isinstance(kind, inspect.LiteralType) for value in kind.values]
 
@@ -83,14 +76,13 @@ def _unknown(key: str, known: Iterable[str], origins: Mapping[str, Origin]) -> C
     )
 
 
-def _type_of(key: str, values: Mapping[str, Any]) -> inspect.Type | None:
-    section, *rest = re.sub(r"\[\d+\]", "", key).split(".")
-    if not rest:
-        return None
-    *middle, name = rest
-    kind = Settings.SECTIONS.get(section) if section != "rails" else rail_kind(middle[0], values) if middle else None
-    if kind is not None and section != "rails" and middle:
-        kind = _element(kind, middle[0])
+def _type_of(key: str) -> inspect.Type | None:
+    section, *middle, name = re.sub(r"\[\d+\]", "", key).split(".") if "." in key else (key, "")
+    if section == "rails":
+        kind = RAIL_SETTINGS.get(middle[0]) if middle else None
+    else:
+        kind = Settings.SECTIONS.get(section)
+        kind = _element(kind, middle[0]) if kind is not None and middle else kind
     return _plain(kind, name) if kind is not None else None
 
 

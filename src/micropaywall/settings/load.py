@@ -20,7 +20,7 @@ from micropaywall import home
 from micropaywall.errors import ConfigurationError, RailError
 from micropaywall.settings.check import check
 from micropaywall.settings.keys import check_key, check_keys, choices, did_you_mean, is_list
-from micropaywall.settings.model import RAIL_KINDS, Settings
+from micropaywall.settings.model import RAIL_SETTINGS, Settings
 from micropaywall.settings.origin import Loaded, Origin, place, value_at
 from micropaywall.settings.secrets import shown
 
@@ -31,7 +31,6 @@ _VARIABLE: Final = re.compile(
     r"(?P<literal>\$\$\{)|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|(?P<broken>\$\{)"
 )
 _COMPLAINT: Final = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<key>.*)`)?", re.DOTALL)
-_RAIL_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII)
 
 
 def load_settings(
@@ -103,12 +102,11 @@ class _Reader:
                 f"{section}.{rest}", Settings.SECTIONS[section], {f"{section}.{rest}": Origin("environment", name)}
             )
             return f"{section}.{rest}"
-        rails = sorted({*self.values.get("rails", {}), *RAIL_KINDS}, key=len, reverse=True)
-        for rail in rails:
+        for rail in sorted(RAIL_SETTINGS, key=len, reverse=True):
             prefix = rail.replace("-", "_") + "_"
             if rest.startswith(prefix):
                 return f"rails.{rail}.{rest[len(prefix) :]}"
-        raise RailError(f"{name}: names no rail that is configured", expected=rails, received=rest)
+        raise RailError(f"{name}: there is no such rail", expected=sorted(RAIL_SETTINGS), received=rest)
 
     def put(self, key: str, value: object, origin: Origin) -> None:
         """Set ``section.name`` or ``rails.rail.name``, over what a weaker source said."""
@@ -118,7 +116,7 @@ class _Reader:
             target = target.setdefault(table, {})
             if not isinstance(target, dict):
                 raise ConfigurationError(f"{place(self.origins, table)}: is not a table", expected=f"[{table}]")
-        if isinstance(value, str) and is_list(key, self.values):
+        if isinstance(value, str) and is_list(key):
             value = [part.strip() for part in value.split(",") if part.strip()]
         target[last] = value
         for inner in [known for known in self.origins if known.startswith((f"{key}.", f"{key}["))]:
@@ -173,21 +171,16 @@ class _Reader:
         rails = self.values.get("rails", {})
         for name, table in rails.items() if isinstance(rails, dict) else ():
             where = place(self.origins, f"rails.{name}")
-            if not _RAIL_NAME.fullmatch(name):
+            if name not in RAIL_SETTINGS:
                 raise RailError(
-                    f"{where}: is no name for a rail", expected="a-z, 0-9 and -, a letter first", received=name
+                    f"{where}: there is no such rail",
+                    expected=sorted(RAIL_SETTINGS),
+                    received=name,
+                    hint=did_you_mean(name, RAIL_SETTINGS),
                 )
             if not isinstance(table, dict):
                 raise RailError(
                     f"{where}: a rail is a table", expected=f"[rails.{name}]", received=type(table).__name__
-                )
-            kind = table.get("kind", name)
-            if not isinstance(kind, str) or kind not in RAIL_KINDS:
-                raise RailError(
-                    f"{where}: there is no rail of kind {kind!r}",
-                    expected=sorted(RAIL_KINDS),
-                    received=kind,
-                    hint=did_you_mean(str(kind), RAIL_KINDS),
                 )
 
     def _explain(self, complaint: str) -> ConfigurationError:
@@ -197,7 +190,7 @@ class _Reader:
         if key.startswith("rails[...]"):  # the conversion does not say which
             suffix = key.removeprefix("rails[...]")
             key = next((k for k in self.origins if k.startswith("rails.") and k.endswith(suffix)), "rails")
-        allowed = choices(key, self.values)
+        allowed = choices(key)
         if allowed:
             what = "expected one of " + ", ".join(allowed)
         error = RailError if key.startswith("rails") else ConfigurationError

@@ -150,30 +150,40 @@ class SellerSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=T
 class SandboxRail(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The sandbox network: real signatures and refusals, play money, one file per user."""
 
-    kind: Annotated[
-        Literal["sandbox"], Meta(description="Which rail this is; the table's name where it is not given.")
-    ] = "sandbox"
     store: Annotated[
         str,
         Meta(
-            description="File of the network, or its URL. Empty: `sandbox.db` in the data directory, shared by the user's programs."
+            description="File of the network, or its URL. Empty: `sandbox.db` in the data directory, for all the user's programs."
         ),
     ] = ""
     initial_balance: Annotated[
-        str, Meta(description="What every new address starts with, in whole units of sandbox USDC.")
+        str,
+        Meta(
+            pattern=r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,6})?$",
+            description='What every address starts with, in sandbox USDC: `"1000"`, `"0.5"`.',
+        ),
     ] = "1000"
+    automine: Annotated[
+        bool, Meta(description="Whether transfers make a block of their own at once, instead of waiting for the next.")
+    ] = True
+    block_interval_ms: Annotated[
+        int, Meta(ge=0, le=86_400_000, description="Time between blocks; 0: only transfers make blocks.")
+    ] = 2_000
+    finality_depth: Annotated[
+        int,
+        Meta(
+            ge=1, le=10_000, description="Confirmations, the transfer's own block included, until a transfer is final."
+        ),
+    ] = 6
     faults: Annotated[
-        tuple[str, ...], Meta(description="Names of faults that are always on, `docs/reference/faults.md`; for tests.")
+        tuple[str, ...],
+        Meta(
+            description='Faults that meet every payment, `"name"` or `"name=argument"`; `sandbox-faults.md` lists them.'
+        ),
     ] = ()
     fault_header: Annotated[
-        bool, Meta(description="Whether a request may ask for a fault by its header; only the sandbox ever honours it.")
+        bool, Meta(description="Whether a request may ask for a fault by its `Sandbox-Fault` header.")
     ] = True
-    finality: Annotated[
-        int, Meta(ge=0, le=10_000, description="Blocks on top of a transfer until it counts as final.")
-    ] = 1
-    block_time_ms: Annotated[
-        int, Meta(ge=0, le=600_000, description="Time between blocks; 0: each transfer makes its own block at once.")
-    ] = 0
     v1: Annotated[
         bool,
         Meta(
@@ -183,8 +193,9 @@ class SandboxRail(Section, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 RailSettings = SandboxRail
-"""Settings of one rail; a union when there are more kinds."""
-RAIL_KINDS: Final[dict[str, type[RailSettings]]] = {"sandbox": SandboxRail}
+"""Settings of one rail; a union when there are more of them."""
+RAIL_SETTINGS: Final[dict[str, type[RailSettings]]] = {"sandbox": SandboxRail}
+"""By the rail's name, the same as in `rails.registry`; the key of its table in the file."""
 
 
 # -- the book and the server ------------------------------------------------------------------------------------------
