@@ -78,6 +78,7 @@ def _unknown(key: str, known: Iterable[str], origins: Mapping[str, Origin]) -> C
 
 def _type_of(key: str) -> inspect.Type | None:
     section, *middle, name = re.sub(r"\[\d+\]", "", key).split(".") if "." in key else (key, "")
+    kind: type[Section] | None
     if section == "rails":
         kind = RAIL_SETTINGS.get(middle[0]) if middle else None
     else:
