@@ -36,7 +36,12 @@ SESSION: Final = "micropaywall.exchange"
 PAYMENT: Final = "micropaywall.payment"
 """Scope key of what is known of the payment while the application runs: see `core.paywall.RunHandler`."""
 _CREDENTIALS: Final = x402.CREDENTIAL_HEADERS
-_HELD_BACK: Final = ("http.response.pathsend", "http.response.zerocopysend", "http.response.trailers", "http.response.push")
+_HELD_BACK: Final = (
+    "http.response.pathsend",
+    "http.response.zerocopysend",
+    "http.response.trailers",
+    "http.response.push",
+)
 
 
 class PaywallMiddleware:
@@ -132,7 +137,11 @@ async def _send_response(
     send: Send, response: StoredResponse, method: str, headers: Iterable[tuple[bytes, bytes]] | None = None
 ) -> None:
     await send(
-        {"type": "http.response.start", "status": response.status, "headers": response.headers if headers is None else headers}
+        {
+            "type": "http.response.start",
+            "status": response.status,
+            "headers": response.headers if headers is None else headers,
+        }
     )
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else response.body})
 
@@ -314,7 +323,8 @@ class Exchange:
     async def _advance(self, value: Any, error: BaseException | None = None) -> None:
         """Perform effects until the application has to run or the answer has left."""
         steps = self._flow
-        assert steps is not None and self._route is not None and self._request is not None
+        if steps is None or self._route is None or self._request is None:
+            raise RuntimeError("the exchange has not begun")
         paywall = self._paywall
         self._effect = None
         try:
@@ -440,16 +450,18 @@ class Exchange:
         self._producing = more
         if not more and self._held is None:
             whole = b"".join([*self._chunks, body]) if self._chunks else bytes(body)
-            response = StoredResponse(start["status"], headers, whole) if len(whole) <= limits.STORED_RESPONSE_BYTES_MAX else None
+            response = (
+                StoredResponse(start["status"], headers, whole) if len(whole) <= self._paywall.stored_bytes else None
+            )
             if response is None:
                 self._chunks.append(bytes(body))
             await self._handled(flow.Handled(start["status"], headers, response))
             return
         self._store(bytes(body))
-        if more and not _streams(headers) and self._held_bytes <= limits.HELD_BODY_DISK_BYTES_MAX:
+        if more and not _streams(headers) and self._held_bytes <= self._paywall.held_disk_bytes:
             return
         response = None
-        if not more and self._held_bytes <= limits.STORED_RESPONSE_BYTES_MAX:
+        if not more and self._held_bytes <= self._paywall.stored_bytes:
             response = StoredResponse(start["status"], headers, b"".join(self._take_held()))
         await self._handled(flow.Handled(start["status"], headers, response))
 
@@ -459,11 +471,11 @@ class Exchange:
         await self._advance(handled)
 
     def _store(self, body: bytes) -> None:
-        if self._held is None and self._held_bytes <= limits.HELD_BODY_MEMORY_BYTES_MAX:
+        if self._held is None and self._held_bytes <= self._paywall.held_memory_bytes:
             self._chunks.append(body)
             return
         if self._held is None:
-            self._held = tempfile.TemporaryFile(prefix="micropaywall-")
+            self._held = tempfile.TemporaryFile(prefix="micropaywall-")  # noqa: SIM115 (closed by _run_app)
             self._held.writelines(self._chunks)
             self._chunks.clear()
         self._held.write(body)
@@ -509,7 +521,7 @@ class Exchange:
         if self._kept is not None:
             self._kept.append(bytes(piece))
             self._kept_bytes += len(piece)
-            if self._kept_bytes > limits.STORED_RESPONSE_BYTES_MAX:
+            if self._kept_bytes > self._paywall.stored_bytes:
                 self._kept = None
 
     def _whole(self) -> StoredResponse | None:
@@ -525,10 +537,7 @@ class Exchange:
 
 
 def _has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    for name, value in headers:
-        if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
-            return True
-    return False
+    return any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers)
 
 
 def _streams(headers: Iterable[tuple[bytes, bytes]]) -> bool:
@@ -548,5 +557,7 @@ def _without_shortcuts(scope: Scope) -> dict[str, Any]:
 
 def _too_large(limit: int) -> RequestBodyTooLarge:
     return RequestBodyTooLarge(
-        "the request body is larger than this priced route reads", expected=f"at most {limit} bytes", received=f"over {limit} bytes"
+        "the request body is larger than this priced route reads",
+        expected=f"at most {limit} bytes",
+        received=f"over {limit} bytes",
     )

@@ -53,7 +53,9 @@ class PaywallApplication:
         if route is None:
             if path.startswith(STATUS_PREFIX + "pay_"):
                 self.start()
-                return _respond(start_response, self.portal.call(self.paywall.status(request_of(self.paywall, environ))), method)
+                return _respond(
+                    start_response, self.portal.call(self.paywall.status(request_of(self.paywall, environ))), method
+                )
             if method == "OPTIONS" and self.paywall.table.routes:
                 return self.app(environ, _preflight(start_response))
             if self.paywall.bound:
@@ -100,11 +102,15 @@ def request_of(paywall: Paywall, environ: Environ) -> Request:
         for key, value in environ.items()
         if key.startswith("HTTP_")
     ]
-    for key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-        if environ.get(key):
-            headers.append((key.replace("_", "-").lower().encode(), str(environ[key]).encode("latin-1", "replace")))
+    headers += [
+        (key.replace("_", "-").lower().encode(), str(environ[key]).encode("latin-1", "replace"))
+        for key in ("CONTENT_TYPE", "CONTENT_LENGTH")
+        if environ.get(key)
+    ]
     url = paywall.url(environ.get("wsgi.url_scheme", "http"), host, full)
-    return Request(environ["REQUEST_METHOD"], full.encode("latin-1", "replace"), path, url, headers, environ.get("REMOTE_ADDR", ""))
+    return Request(
+        environ["REQUEST_METHOD"], full.encode("latin-1", "replace"), path, url, headers, environ.get("REMOTE_ADDR", "")
+    )
 
 
 def _respond(start_response: StartResponse, response: StoredResponse, method: str) -> list[bytes]:
@@ -196,7 +202,8 @@ class Exchange:
     def _advance(self, value: Any, error: BaseException | None = None) -> None:
         """Perform effects until the application has to run, its stream has to flow, or the answer is decided."""
         steps, route, request = self._flow, self._route, self._request
-        assert steps is not None and route is not None and request is not None
+        if steps is None or route is None or request is None:
+            raise RuntimeError("the exchange has not begun")
         self._waits_for = None
         try:
             effect = steps.send(value) if error is None else steps.throw(error)
@@ -249,7 +256,7 @@ class Exchange:
     # -- the application's side --------------------------------------------------------------------------------------
 
     def _handle(self) -> Iterable[bytes]:
-        run = _Run(self._app, self._environ)
+        run = _Run(self._app, self._environ, self._paywall)
         began = time.monotonic()
         timeout_s = self._waits_for.timeout_s if isinstance(self._waits_for, flow.RunHandler) else None
         try:
@@ -288,14 +295,15 @@ class Exchange:
         if receipt is not None and self._credential is not None:
             headers = tuple(paid_headers(headers, receipt, self._credential.dialect))
         self._start_response(run.status, [(n.decode("latin-1"), v.decode("latin-1")) for n, v in headers])
-        return _Streamed(run, self._advance, keep=receipt is not None)
+        return _Streamed(run, self._advance, keep_bytes=self._paywall.stored_bytes if receipt is not None else 0)
 
 
 class _Run:
     """One call of the application: status, headers and body as they come, within what may be held."""
 
-    def __init__(self, app: WSGIApp, environ: Environ) -> None:
+    def __init__(self, app: WSGIApp, environ: Environ, paywall: Paywall) -> None:
         self._app = app
+        self._paywall = paywall
         self._environ = environ
         self._iterable: Iterable[bytes] | None = None
         self._iterator: Iterator[bytes] | None = None
@@ -309,7 +317,9 @@ class _Run:
     def begin(self) -> None:
         """Call the application and wait until it has called start_response."""
 
-        def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
+        def start_response(
+            status: str, headers: list[tuple[str, str]], exc_info: Any = None
+        ) -> Callable[[bytes], None]:
             self.status, self.headers = status, list(headers)
             return self._written.append
 
@@ -339,11 +349,11 @@ class _Run:
         if not events and self._iterator is not None:
             for piece in self._iterator:
                 self._store(piece)
-                if (piece and not whole) or self._size > limits.HELD_BODY_DISK_BYTES_MAX:
+                if (piece and not whole) or self._size > self._paywall.held_disk_bytes:
                     break
             else:
                 self._ended = True
-        if self._ended and self._size <= limits.STORED_RESPONSE_BYTES_MAX:
+        if self._ended and self._size <= self._paywall.stored_bytes:
             return flow.Handled(code, headers, StoredResponse(code, headers, b"".join(self._take_held())))
         return flow.Handled(code, headers, None)
 
@@ -361,7 +371,7 @@ class _Run:
     def _store(self, piece: bytes) -> None:
         self._size += len(piece)
         if self._held is None:
-            self._held = tempfile.SpooledTemporaryFile(max_size=limits.HELD_BODY_MEMORY_BYTES_MAX)
+            self._held = tempfile.SpooledTemporaryFile(self._paywall.held_memory_bytes)  # noqa: SIM115 (closed by close)
         self._held.write(piece)
 
     def _take_held(self) -> Iterator[bytes]:
@@ -400,12 +410,13 @@ class _Streamed:
     A server closes it early when the buyer leaves; the rest is then made and kept, for a retry with the same payment.
     """
 
-    def __init__(self, run: _Run, advance: Callable[[Any], None], *, keep: bool) -> None:
+    def __init__(self, run: _Run, advance: Callable[[Any], None], *, keep_bytes: int) -> None:
         self._run = run
         self._pieces = run.pieces()
         self._advance = advance
-        self._kept: list[bytes] | None = [] if keep else None
+        self._kept: list[bytes] | None = [] if keep_bytes else None
         self._kept_bytes = 0
+        self._keep_bytes = keep_bytes
         self._done = False
 
     def __iter__(self) -> Iterator[bytes]:
@@ -435,7 +446,7 @@ class _Streamed:
         if self._kept is not None:
             self._kept.append(piece)
             self._kept_bytes += len(piece)
-            if self._kept_bytes > limits.STORED_RESPONSE_BYTES_MAX:
+            if self._kept_bytes > self._keep_bytes:
                 self._kept = None
 
     def _end(self) -> None:

@@ -1,9 +1,9 @@
 """Prices for Django views, synchronous or asynchronous, under WSGI or ASGI.
 
-    @priced(paywall, "$0.001")
-    def report(request): ...
+@priced(paywall, "$0.001")
+def report(request): ...
 
-    application = paywall.wsgi(get_wsgi_application())      # or paywall.asgi(get_asgi_application())
+application = paywall.wsgi(get_wsgi_application())      # or paywall.asgi(get_asgi_application())
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from micropaywall.seller.paywall import Paywall
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def priced(paywall: Paywall, price: PriceSpec | PriceFunction, *, name: str | None = None, **options: object) -> Callable[[F], F]:
+def priced(
+    paywall: Paywall, price: PriceSpec | PriceFunction, *, name: str | None = None, **options: object
+) -> Callable[[F], F]:
     """Decorate a view with a price. ``options`` are those of `core.routes.Route`."""
 
     def decorate(view: F) -> F:
-        route = paywall.route(name or f"/{view.__module__}.{view.__qualname__}", price, **options)
+        route = paywall.route(name or f"{view.__module__}.{view.__qualname__}", price, **options)
         if inspect.iscoroutinefunction(view):
 
             @functools.wraps(view)
@@ -39,7 +41,7 @@ def priced(paywall: Paywall, price: PriceSpec | PriceFunction, *, name: str | No
                     may_run = await sync_to_async(exchange_in(request.META).enter, thread_sensitive=False)(route)
                 return await view(request, *args, **kwargs) if may_run else HttpResponse(status=402)
 
-            return cast(F, asynchronous)
+            return cast("F", asynchronous)
 
         @functools.wraps(view)
         def synchronous(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -50,7 +52,7 @@ def priced(paywall: Paywall, price: PriceSpec | PriceFunction, *, name: str | No
                 may_run = exchange_in(request.META).enter(route)
             return view(request, *args, **kwargs) if may_run else HttpResponse(status=402)
 
-        return cast(F, synchronous)
+        return cast("F", synchronous)
 
     return decorate
 

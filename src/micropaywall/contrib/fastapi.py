@@ -1,9 +1,9 @@
 """Prices for FastAPI endpoints, as a dependency or a decorator.
 
-    @app.get("/report", dependencies=[Price(paywall, "$0.001")])
-    async def report(): ...
+@app.get("/report", dependencies=[Price(paywall, "$0.001")])
+async def report(): ...
 
-    app = paywall.asgi(app)
+app = paywall.asgi(app)
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Prices for Flask views.
 
-    @app.get("/report")
-    @priced(paywall, "$0.001")
-    def report(): ...
+@app.get("/report")
+@priced(paywall, "$0.001")
+def report(): ...
 
-    app.wsgi_app = paywall.wsgi(app.wsgi_app)
+app.wsgi_app = paywall.wsgi(app.wsgi_app)
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from micropaywall.seller.paywall import Paywall
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def priced(paywall: Paywall, price: PriceSpec | PriceFunction, *, name: str | None = None, **options: object) -> Callable[[F], F]:
+def priced(
+    paywall: Paywall, price: PriceSpec | PriceFunction, *, name: str | None = None, **options: object
+) -> Callable[[F], F]:
     """Decorate a view with a price; put it below ``@app.get``. ``options`` are those of `core.routes.Route`."""
 
     def decorate(view: F) -> F:
-        route = paywall.route(name or f"/{view.__module__}.{view.__qualname__}", price, **options)
+        route = paywall.route(name or f"{view.__module__}.{view.__qualname__}", price, **options)
 
         @functools.wraps(view)
         def asking(*args: Any, **kwargs: Any) -> Any:
@@ -34,7 +36,7 @@ def priced(paywall: Paywall, price: PriceSpec | PriceFunction, *, name: str | No
                 return Response(status=402)  # the paywall puts its own answer in place of this one
             return view(*args, **kwargs)
 
-        return cast(F, asking)
+        return cast("F", asking)
 
     return decorate
 

@@ -1,9 +1,9 @@
 """Prices for Starlette endpoints.
 
-    @priced(paywall, "$0.001")
-    async def report(request): ...
+@priced(paywall, "$0.001")
+async def report(request): ...
 
-    app = paywall.asgi(Starlette(routes=[Route("/report", report)]))
+app = paywall.asgi(Starlette(routes=[Route("/report", report)]))
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from micropaywall.seller.paywall import Paywall
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def priced(paywall: Paywall, price: PriceSpec | PriceFunction, *, name: str | None = None, **options: object) -> Callable[[F], F]:
+def priced(
+    paywall: Paywall, price: PriceSpec | PriceFunction, *, name: str | None = None, **options: object
+) -> Callable[[F], F]:
     """Decorate a function endpoint ``(request) -> Response`` with a price; ``options`` are those of `core.routes.Route`.
 
     ``name`` is how the book calls the endpoint (default: module and function name).
@@ -40,7 +42,7 @@ def priced(paywall: Paywall, price: PriceSpec | PriceFunction, *, name: str | No
                     return decided()
                 return await endpoint(request, *args, **kwargs)
 
-            return cast(F, asynchronous)
+            return cast("F", asynchronous)
 
         @functools.wraps(endpoint)
         def synchronous(request: Request, *args: Any, **kwargs: Any) -> Any:
@@ -48,7 +50,7 @@ def priced(paywall: Paywall, price: PriceSpec | PriceFunction, *, name: str | No
                 return decided()
             return endpoint(request, *args, **kwargs)
 
-        return cast(F, synchronous)
+        return cast("F", synchronous)
 
     return decorate
 
@@ -59,8 +61,8 @@ def decided() -> Response:
 
 
 def endpoint_name(endpoint: Callable[..., Any]) -> str:
-    """How the book names an endpoint that was given no name: as a path, so that it is a valid route name."""
-    return f"/{endpoint.__module__}.{endpoint.__qualname__}"
+    """How the book names an endpoint that was given no name."""
+    return f"{endpoint.__module__}.{endpoint.__qualname__}"
 
 
 __all__ = ["priced"]

@@ -20,10 +20,11 @@ main{max-width:38rem;margin:8vh auto;padding:0 1.25rem}
 .code{color:var(--soft);font-size:.85rem;letter-spacing:.06em;text-transform:uppercase}
 h1{font-size:1.35rem;margin:.25rem 0 .75rem}.price{font-size:2.5rem;font-weight:650;margin:.25rem 0;color:var(--mark)}
 .why{color:var(--soft);margin:0 0 1.25rem}.error{border-left:4px solid #c2410c;padding:.35rem .9rem;margin:0 0 1.25rem}
-h2{font-size:1rem;margin:1.5rem 0 .4rem}pre{background:var(--ground);border:1px solid var(--line);border-radius:8px;padding:.7rem .9rem;
-overflow-x:auto;font:.88rem/1.5 ui-monospace,monospace;margin:.3rem 0}
+h2{font-size:1rem;margin:1.5rem 0 .4rem}pre{background:var(--ground);border:1px solid var(--line);border-radius:8px;
+padding:.7rem .9rem;overflow-x:auto;font:.88rem/1.5 ui-monospace,monospace;margin:.3rem 0}
 table{border-collapse:collapse;width:100%;font-size:.9rem}td{padding:.3rem .75rem .3rem 0;vertical-align:top}
-td:first-child{color:var(--soft);white-space:nowrap}td:last-child{word-break:break-all}footer{color:var(--soft);font-size:.85rem;margin:1.25rem .25rem}
+td:first-child{color:var(--soft);white-space:nowrap}td:last-child{word-break:break-all}
+footer{color:var(--soft);font-size:.85rem;margin:1.25rem .25rem}
 """
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 CONTENT_SECURITY_POLICY: Final = (

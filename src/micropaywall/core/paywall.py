@@ -106,7 +106,8 @@ class Settle:
 class RunHandler:
     """Run the resource. Result: Handled. An exception thrown in releases the charge and comes out again.
 
-    ``facts`` is what the application may know of the payment: ``paymentId``, ``payer``, ``amount`` (atomic), ``asset``, ``network``.
+    ``facts`` is what the application may know of the payment: ``paymentId``, ``payer``, ``amount`` (atomic),
+    ``asset``, ``network``.
     """
 
     timeout_s: float
@@ -138,7 +139,7 @@ Effect = ReadBody | AskPrice | Book | FindPayment | FindResponse | Settle | RunH
 
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """What the resource answered. ``response`` is None when it streams or outgrew what may be held."""
+    """What the resource answered. ``response`` is None when it streams, or is too large to hold or to keep."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
@@ -198,7 +199,9 @@ def serve(site: Site, route: Route, request: Request, credential: Credential) ->
         request.body = yield ReadBody(route.max_body)
     key = request.header(b"idempotency-key") or b""
     if len(key) > limits.IDEMPOTENCY_KEY_CHARS_MAX:
-        raise IdempotencyConflict("the Idempotency-Key is too long", expected=f"at most {limits.IDEMPOTENCY_KEY_CHARS_MAX}")
+        raise IdempotencyConflict(
+            "the Idempotency-Key is too long", expected=f"at most {limits.IDEMPOTENCY_KEY_CHARS_MAX}"
+        )
     reserve = book.Reserve(
         payment_id=fresh_payment,
         charge_id=fresh_charge,
@@ -324,9 +327,10 @@ def match_offer(
     if accepted is None:
         return *candidates[0], None
     differs: tuple[str, object, object] = ("offer", "", "")
-    for rail, offer in candidates:
+    quote = _quote_in(accepted)
+    for rail, current in candidates:
+        offer = current
         found = _difference(offer, accepted)
-        quote = _quote_in(accepted)
         if found is not None and found[0] == "amount" and quote is not None:
             offer = _at_quoted_amount(offer, accepted)
             found = _difference(offer, accepted)
@@ -375,11 +379,24 @@ def _quote_in(accepted: Mapping[str, Any]) -> str | None:
 
 def _at_quoted_amount(offer: Offer, accepted: Mapping[str, Any]) -> Offer:
     amount = accepted.get("amount")
-    if not isinstance(amount, str) or not amount.isascii() or not amount.isdigit() or len(amount) > 19 or int(amount) == 0:
+    if (
+        not isinstance(amount, str)
+        or not amount.isascii()
+        or not amount.isdigit()
+        or len(amount) > 19
+        or int(amount) == 0
+    ):
         return offer
     price = Money(int(amount), offer.price.asset)
     return Offer(
-        offer.scheme, offer.network, price, offer.asset_address, offer.pay_to, offer.max_timeout_s, offer.extra, offer.v1_network
+        offer.scheme,
+        offer.network,
+        price,
+        offer.asset_address,
+        offer.pay_to,
+        offer.max_timeout_s,
+        offer.extra,
+        offer.v1_network,
     )
 
 
@@ -463,7 +480,8 @@ class _Job:
             yield from self._release(payment_row_id, charge_id, "handler_failed", None)
             if isinstance(error, TimeoutError):
                 raise HandlerTimeout(
-                    f"the resource did not answer within {self.route.timeout_s:g} s; nothing was charged", facts=self._ident()
+                    f"the resource did not answer within {self.route.timeout_s:g} s; nothing was charged",
+                    facts=self._ident(),
                 ) from None
             raise
         if handled.status >= 400:
@@ -480,7 +498,7 @@ class _Job:
                 amount=self.reserve.charge_amount,
                 owner=self.site.owner,
                 now_ms=now_ms,
-                response=handled.response if _fits(handled.response) else None,
+                response=handled.response,
                 latency_ms=now_ms - started_ms,
                 begin_settle=settle_now,
                 settle_lease_ms=now_ms + limits.SETTLE_LEASE_S * 1000,
@@ -494,13 +512,10 @@ class _Job:
         if settle_now:
             outcome = yield from self._settle(self._row(payment_row_id), charge_id, ask_first=False)
         receipt = self._receipt(outcome)
-        if handled.response is not None and _fits(handled.response):
-            return Answer(handled.response, receipt, self.credential.dialect, served=True)
-        kept: StoredResponse | None = None
         if handled.response is None:
-            kept = yield Stream(receipt)
-        now_ms = yield Now()
-        yield Book(book.Delivered(charge_id=charge_id, now_ms=now_ms, response=kept))
+            kept: StoredResponse | None = yield Stream(receipt)
+            now_ms = yield Now()
+            yield Book(book.Delivered(charge_id=charge_id, now_ms=now_ms, response=kept))
         return Answer(handled.response, receipt, self.credential.dialect, served=True)
 
     def again(self, replayed: book.Replayed) -> Answer:
@@ -510,7 +525,9 @@ class _Job:
                 "this payment was served; the response was too large to keep, or its retention is over",
                 facts=self._ident(),
             )
-        return Answer(replayed.response, receipt_of(replayed.payment, self.v1_network), self.credential.dialect, served=True)
+        return Answer(
+            replayed.response, receipt_of(replayed.payment, self.v1_network), self.credential.dialect, served=True
+        )
 
     def resolve(self, open_: book.Open) -> Flow:
         """An earlier presentation was handled and its settlement has no verdict: ask the rail, then answer from the store."""
@@ -546,7 +563,9 @@ class _Job:
             return None
         return Settled(row.transaction, row.amount, row.block, row.state is PaymentState.FINAL)
 
-    def _settle(self, payment: book.PaymentRow, charge_id: RowId, *, ask_first: bool) -> Generator[Effect, Any, Outcome]:
+    def _settle(
+        self, payment: book.PaymentRow, charge_id: RowId, *, ask_first: bool
+    ) -> Generator[Effect, Any, Outcome]:
         outcome: Outcome = yield Settle(payment, ask_first)
         now_ms: int = yield Now()
         ended: book.Answer = yield Book(
@@ -655,7 +674,3 @@ def receipt_of(payment: book.PaymentRow, v1_network: str) -> Receipt:
         amount_atomic=payment.amount,
         v1_network=v1_network,
     )
-
-
-def _fits(response: StoredResponse | None) -> bool:
-    return response is not None and len(response.body) <= limits.STORED_RESPONSE_BYTES_MAX

@@ -39,7 +39,8 @@ class Terms:
     pay_to: str
     body_digest: bytes = b""
 
-    def _mac(self, key: bytes, expiry: bytes) -> bytes:
+    def mac(self, key: bytes, expiry: bytes) -> bytes:
+        """The MAC over these terms and a 4-byte expiry."""
         parts = (
             self.method.encode(),
             self.url.encode("utf-8", "surrogateescape"),
@@ -57,7 +58,7 @@ class Terms:
 def write_quote(key: bytes, terms: Terms, *, expires_s: int) -> str:
     """The 27-character quote for ``terms``, valid until ``expires_s`` (Unix seconds)."""
     expiry = expires_s.to_bytes(4, "big")
-    return base64.urlsafe_b64encode(expiry + terms._mac(key, expiry)).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(expiry + terms.mac(key, expiry)).rstrip(b"=").decode()
 
 
 def check_quote(key: bytes, terms: Terms, quote: object, *, now_s: int) -> None:
@@ -69,13 +70,15 @@ def check_quote(key: bytes, terms: Terms, quote: object, *, now_s: int) -> None:
     except (binascii.Error, ValueError):
         raise QuoteInvalid("the echoed quote is not base64url", expected="the quote of a current 402") from None
     expiry, mac = raw[:4], raw[4:]
-    if not hmac.compare_digest(mac, terms._mac(key, expiry)):
+    if not hmac.compare_digest(mac, terms.mac(key, expiry)):
         raise QuoteInvalid(
             "the quote was written for another request, price or payee",
             hint="Request the resource without a payment and pay the quote of that answer.",
         )
     if int.from_bytes(expiry, "big") < now_s:
-        raise QuoteExpired("the quote has expired", hint="Request the resource again for a new quote; nothing was charged.")
+        raise QuoteExpired(
+            "the quote has expired", hint="Request the resource again for a new quote; nothing was charged."
+        )
 
 
 def derive_nonce(quote: str, payer_20: bytes, salt_16: bytes) -> bytes:

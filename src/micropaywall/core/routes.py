@@ -22,7 +22,7 @@ from micropaywall.errors import AmbiguousPath, ConfigurationError
 from micropaywall.money import Money, Price, parse_price
 
 PriceSpec = str | int | Money | Price
-PriceFunction = Callable[[Request], "PriceSpec | None | Awaitable[PriceSpec | None]"]
+PriceFunction = Callable[[Request], "PriceSpec | Awaitable[PriceSpec | None] | None"]
 """Sees the request (method, path, query, headers, and the body where the route says ``price_reads_body``); returns a price,
 or None for a request that is free."""
 
@@ -62,7 +62,7 @@ def make_route(name: str, price: PriceSpec | PriceFunction | Mapping[str, object
         unknown = set(options) - {f for f in Route.__dataclass_fields__ if f != "name"}
         if unknown or "price" not in options:
             raise ConfigurationError(
-                f"route {name!r}: " + (f"unknown option {sorted(unknown)[0]!r}" if unknown else "there is no price"),
+                f"route {name!r}: " + (f"unknown option {min(unknown)!r}" if unknown else "there is no price"),
                 expected=sorted(f for f in Route.__dataclass_fields__ if f != "name"),
             )
         given = options.pop("price")
@@ -73,7 +73,9 @@ def make_route(name: str, price: PriceSpec | PriceFunction | Mapping[str, object
     route = Route(name=name, price=resolved, **options)  # type: ignore[arg-type]
     if route.settle not in ("before", "after", "deferred"):
         raise ConfigurationError(
-            f"route {name!r}: settle is one of before, after, deferred", expected="before, after, deferred", received=route.settle
+            f"route {name!r}: settle is one of before, after, deferred",
+            expected="before, after, deferred",
+            received=route.settle,
         )
     if route.binding not in ("first", "required", "strict"):
         raise ConfigurationError(
@@ -95,7 +97,7 @@ class RouteTable:
     """The priced routes of an application, matched by method and path; HEAD counts as GET, OPTIONS never matches."""
 
     routes: tuple[tuple[str, str, re.Pattern[str], Route], ...] = ()
-    _decisions: dict[tuple[str, bytes, str, str], Route | None | AmbiguousPath] = field(default_factory=dict)
+    _decisions: dict[tuple[str, bytes, str, str], Route | AmbiguousPath | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, routes: Mapping[str, PriceSpec | PriceFunction | Mapping[str, object]] | Iterable[Route]) -> RouteTable:
@@ -109,7 +111,7 @@ class RouteTable:
         ``target`` is the raw path as received, without query; ``path`` what the framework will route, percent-decoded;
         ``root_path`` a prefix that a proxy or mount owns. Raises AmbiguousPath.
         """
-        decision: Route | None | AmbiguousPath
+        decision: Route | AmbiguousPath | None
         key = (method, target, path, root_path)
         try:
             decision = self._decisions[key]
@@ -123,7 +125,7 @@ class RouteTable:
             raise decision
         return decision  # type: ignore[return-value]
 
-    def _decide(self, method: str, target: bytes, path: str, root_path: str) -> Route | None | AmbiguousPath:
+    def _decide(self, method: str, target: bytes, path: str, root_path: str) -> Route | AmbiguousPath | None:
         if method == "OPTIONS" or not self.routes:
             return None
         if len(target) > limits.PATH_BYTES_MAX:

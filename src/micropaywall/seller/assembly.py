@@ -20,7 +20,10 @@ def open_rails(
     """The rails of a seller, in the order of preference; RailError for an unknown, broken or doubled one."""
     opened: list[Rail] = []
     for rail in rails:
-        found = registry.open_rail(rail, pay_to=pay_to, options=options.get(rail, {}), clock=clock) if isinstance(rail, str) else rail
+        if isinstance(rail, str):
+            found = registry.open_rail(rail, pay_to=pay_to, options=options.get(rail, {}), clock=clock)
+        else:
+            found = rail
         if any(found.seller.name == other.seller.name for other in opened):
             raise RailError(f"the rail {found.seller.name!r} is named twice", expected="each rail once")
         opened.append(found)

@@ -43,7 +43,8 @@ class Paywall:
     also be priced one by one with `contrib`. ``pay_to`` is the seller's address; on the sandbox network it may be left out.
     ``rails`` names the ways to pay (default: the sandbox network only) or holds finished `rails.port.Rail` objects.
     ``ledger`` is ``sqlite:///path`` or an open Ledger; default: the user's own book. ``public_url`` is the origin that buyers
-    see (``https://api.example.com``), needed behind a reverse proxy. ``background`` runs settlement and recovery in this
+    see (``https://api.example.com``), needed behind a reverse proxy. The ``…_bytes`` bound a response that waits for its settlement
+    in memory and on disk, and one that is kept for a retry. ``background`` runs settlement and recovery in this
     process; turn it off when ``micropaywall worker`` does it.
 
     Nothing is opened until the first request or `start`. Raises ConfigurationError for anything that cannot work.
@@ -58,6 +59,10 @@ class Paywall:
         ledger: str | Ledger | None = None,
         public_url: str | None = None,
         quote_lifetime_s: int = limits.QUOTE_LIFETIME_S,
+        held_body_memory_bytes: int = limits.HELD_BODY_MEMORY_BYTES_MAX,
+        held_body_disk_bytes: int = limits.HELD_BODY_DISK_BYTES_MAX,
+        stored_response_bytes: int = limits.STORED_RESPONSE_BYTES_MAX,
+        settle_timeout_s: float = limits.SETTLE_TIMEOUT_S,
         background: bool = True,
         clock: Clock | None = None,
         rail_options: Mapping[str, Mapping[str, object]] | None = None,
@@ -75,6 +80,10 @@ class Paywall:
         self._ledger_given = ledger
         self._ledger: Ledger | None = None
         self._lifetime_s = quote_lifetime_s
+        self.held_memory_bytes = held_body_memory_bytes
+        self.held_disk_bytes = held_body_disk_bytes
+        self.stored_bytes = stored_response_bytes
+        self._settle_timeout_s = settle_timeout_s
         self._background = background
         self._starting: asyncio.Lock | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -91,29 +100,34 @@ class Paywall:
     def ledger(self) -> Ledger:
         """The open book; ConfigurationError before `start`."""
         if self._ledger is None:
-            raise ConfigurationError("the paywall is not started", hint="await paywall.start(), or serve a request first")
+            raise ConfigurationError(
+                "the paywall is not started", hint="await paywall.start(), or serve a request first"
+            )
         return self._ledger
 
     async def start(self) -> None:
         """Open the book, recover what an earlier process left, begin background work. Idempotent."""
-        if self.started:
-            return
         if self._starting is None:
             self._starting = asyncio.Lock()
         async with self._starting:
-            if self.started:
-                return
-            given = self._ledger_given
-            self._ledger = await open_ledger(given) if given is None or isinstance(given, str) else given
-            self.quote_key = await self._ledger.meta("quote_key", secrets.token_bytes(32))
-            self.challenger = Challenger(self.quote_key, self.offers, self._lifetime_s)
-            settlements = {(rail.seller.name, rail.seller.network): rail.settlement for rail in self.rails}
-            self._settler = Settler(self._ledger, settlements, clock=self.clock, owner=self.owner)
-            if self._background:
-                worker = SettlementWorker(self._ledger, settlements, clock=self.clock, owner=self.owner)
-                self._worker_stop = worker.stop
-                self._worker_task = asyncio.create_task(worker.run(), name="micropaywall-settlement")
-            self.started = True
+            if not self.started:
+                await self._open()
+
+    async def _open(self) -> None:
+        given = self._ledger_given
+        book_ = await open_ledger(given) if given is None or isinstance(given, str) else given
+        self.quote_key = await book_.meta("quote_key", secrets.token_bytes(32))
+        self.challenger = Challenger(self.quote_key, self.offers, self._lifetime_s)
+        settlements = {(rail.seller.name, rail.seller.network): rail.settlement for rail in self.rails}
+        self._settler = Settler(
+            book_, settlements, clock=self.clock, owner=self.owner, timeout_s=self._settle_timeout_s
+        )
+        if self._background:
+            worker = SettlementWorker(book_, settlements, clock=self.clock, owner=self.owner)
+            self._worker_stop = worker.stop
+            self._worker_task = asyncio.create_task(worker.run(), name="micropaywall-settlement")
+        self._ledger = book_
+        self.started = True
 
     async def stop(self) -> None:
         """Let background work finish what it holds, then close the book (when it was opened here)."""
@@ -250,15 +264,21 @@ class Paywall:
         name, _, part = request.path.removeprefix(STATUS_PREFIX).partition("/")
         prefix = key_prefix(name)
         if request.method not in ("GET", "HEAD") or prefix is None or part not in ("", "response"):
-            raise PaymentNotFound("there is nothing at this address", expected="GET /payments/pay_… or GET /payments/pay_…/response")
+            raise PaymentNotFound(
+                "there is nothing at this address", expected="GET /payments/pay_… or GET /payments/pay_…/response"
+            )
         credential = x402.read_credential(request.headers)
         if credential is None:
-            raise PaymentNotFound("a payment is shown to the holder of its credential", hint="Send the payment header with it.")
+            raise PaymentNotFound(
+                "a payment is shown to the holder of its credential", hint="Send the payment header with it."
+            )
         row = await self.ledger.payment(prefix)
         if row is None or not self._holds(credential, row):
             raise PaymentNotFound("no such payment for this credential", facts={"paymentId": name})
         charges = await self.ledger.charges(row.id)
-        served = next((c for c in reversed(charges) if c.response_status is not None and c.state.value == "captured"), None)
+        served = next(
+            (c for c in reversed(charges) if c.response_status is not None and c.state.value == "captured"), None
+        )
         kept = None
         if served is not None and self._may_show(row):
             kept = await self.ledger.response(served.id)
@@ -292,7 +312,13 @@ def _origin(public_url: str | None) -> str:
     from urllib.parse import urlsplit
 
     parts = urlsplit(public_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or "@" in parts.netloc:
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.query
+        or parts.fragment
+        or "@" in parts.netloc
+    ):
         raise ConfigurationError(
             "public_url is the origin that buyers see", expected="https://api.example.com", received=public_url
         )

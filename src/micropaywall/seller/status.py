@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from micropaywall.core.book import ChargeRow, PaymentRow
 from micropaywall.core.lives import PaymentState
@@ -67,4 +67,4 @@ def payment_status(row: PaymentRow, charges: Sequence[ChargeRow], kept: StoredRe
 
 
 def _time(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
