@@ -11,7 +11,7 @@ from micropaywall.errors import SignatureRefused
 from micropaywall.limits import AUTHORIZATION_LIFETIME_S_MAX, AUTHORIZATION_MARGIN_S
 from micropaywall.money import Asset
 from micropaywall.rails.exact.types import NONCE_BYTES, SCHEME, Authorization, Token, write_payload
-from micropaywall.wallets.signer import Signer, TokenDomain, TransferAuthorization
+from micropaywall.wallets.signer import Signer, TransferMessage
 
 __all__ = ["ExactBuyer"]
 
@@ -56,8 +56,7 @@ class ExactBuyer:
         authorization = Authorization(
             signer.address_bytes, payee, offer.price.amount_atomic, 0, now_s + offer.max_timeout_s, nonce
         )
-        domain = TokenDomain(token.name, token.version, chain_id, token.address)
-        return write_payload(authorization, signer.sign(TransferAuthorization(domain, *authorization, now_s)))
+        return write_payload(authorization, signer.sign(TransferMessage(token, chain_id, authorization, now_s)))
 
     def _find(self, network: str, asset_address: str) -> tuple[Token, int] | None:
         try:
