@@ -50,6 +50,7 @@ Each class has a stable ``code`` (unique, asserted by a test), the HTTP ``status
         ├── PaymentNotAccepted          the seller refused what was signed
         ├── PaymentOutcomeUnknown       sent, no verdict yet; journaled and held
         ├── ResponseTooLarge
+        ├── RequestNotReplayable        its body cannot be sent twice, so it cannot be paid for
         └── WalletError
             ├── KeystoreInvalid
             ├── PassphraseWrong
@@ -329,6 +330,10 @@ class PaymentOutcomeUnknown(BuyerError):
 
 class ResponseTooLarge(BuyerError):
     code, title, side = "response_too_large", "The answer is larger than allowed", "seller"
+
+
+class RequestNotReplayable(BuyerError):
+    code, title = "request_not_replayable", "The request cannot be sent twice"
 
 
 class WalletError(BuyerError):

@@ -88,3 +88,11 @@ class BuyerRail(Protocol):
     def authorize(self, offer: Offer, *, signer: Any, now_s: int, nonce: bytes) -> Mapping[str, Any]:
         """The scheme payload, signed. ``nonce`` is 32 bytes chosen by the caller (derived from the quote when there is one)."""
         ...
+
+    def asset_of(self, network: str, asset_address: str) -> Asset | None:
+        """The asset that an offer's network (CAIP-2) and asset address name, or None when this rail does not know it."""
+        ...
+
+    def identify(self, offer: Offer, payload: Mapping[str, Any]) -> tuple[ReplayKey, int]:
+        """Replay key of a payload that `authorize` made for ``offer``, and when it stops being valid (Unix seconds)."""
+        ...

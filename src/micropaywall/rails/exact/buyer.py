@@ -8,9 +8,17 @@ from typing import Any, Final
 from micropaywall.core.model import Offer
 from micropaywall.crypto.address import parse_address
 from micropaywall.errors import SignatureRefused
+from micropaywall.ids import ReplayKey
 from micropaywall.limits import AUTHORIZATION_LIFETIME_S_MAX, AUTHORIZATION_MARGIN_S
 from micropaywall.money import Asset
-from micropaywall.rails.exact.types import NONCE_BYTES, SCHEME, Authorization, Token, write_payload
+from micropaywall.rails.exact.types import (
+    NONCE_BYTES,
+    SCHEME,
+    Authorization,
+    Token,
+    parse_payload,
+    write_payload,
+)
 from micropaywall.wallets.signer import Signer, TransferMessage
 
 __all__ = ["ExactBuyer"]
@@ -57,6 +65,12 @@ class ExactBuyer:
             signer.address_bytes, payee, offer.price.amount_atomic, 0, now_s + offer.max_timeout_s, nonce
         )
         return write_payload(authorization, signer.sign(TransferMessage(token, chain_id, authorization, now_s)))
+
+    def identify(self, offer: Offer, payload: Mapping[str, Any]) -> tuple[ReplayKey, int]:
+        """Replay key of a payload that `authorize` made for ``offer``, and when it stops being valid (Unix seconds)."""
+        token, _, _ = self._terms(offer)
+        authorization, _ = parse_payload(payload)
+        return token.replay_key(authorization.payer, authorization.nonce), authorization.valid_before
 
     def _find(self, network: str, asset_address: str) -> tuple[Token, int] | None:
         try:

@@ -1,0 +1,1 @@
+"""Wallets: keystore files, passphrases, and the port through which payments are signed."""
