@@ -19,6 +19,12 @@ PATH_BYTES_MAX: Final = 8_192
 PATH_READINGS_MAX: Final = 256
 """Readings of one path that are compared with the priced routes; a path with more is refused."""
 IDEMPOTENCY_KEY_CHARS_MAX: Final = 255
+SIGNATURE_BYTES_MAX: Final = 4_096
+"""A payment's signature. An ordinary account's has 65; contract wallets' are longer, within the header's own limit."""
+ADDRESS_TEXTS_CACHED_MAX: Final = 8_192
+"""EIP-55 texts kept, because payers come back and a text costs a Keccak; about 150 bytes each."""
+DOMAIN_SEPARATORS_CACHED_MAX: Final = 1_024
+"""EIP-712 domains kept: one per token and chain."""
 
 # -- what a seller sends
 CHALLENGE_HEADERS_BYTES_MAX: Final = 3_500
@@ -71,6 +77,10 @@ EXPOSURE_ATOMIC_DEFAULT: Final = 1_000_000
 CHALLENGE_HEADER_BYTES_MAX: Final = 65_536
 CHALLENGE_BODY_BYTES_MAX: Final = 262_144
 """The body of a 402 as read by a buyer (v1 puts its offers there; the official HTML page is 2.3 MB and is not read)."""
+CHALLENGE_JSON_DEPTH_MAX: Final = 32
+"""Nesting of a challenge; its extensions carry JSON schemas, which nest deeper than payments do."""
+CHALLENGE_ERROR_CHARS_MAX: Final = 200
+"""How much of a seller's error text is read: a sentence, no page of instructions."""
 RECEIPT_HEADER_BYTES_MAX: Final = 16_384
 OFFERS_READ_MAX: Final = 64
 RESPONSE_BYTES_MAX: Final = 67_108_864

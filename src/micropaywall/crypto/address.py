@@ -6,13 +6,12 @@ from functools import lru_cache
 from typing import Final
 
 from micropaywall.crypto.keccak import keccak256
+from micropaywall.limits import ADDRESS_TEXTS_CACHED_MAX
 
 __all__ = ["ADDRESS_BYTES", "parse_address", "to_checksum"]
 
 ADDRESS_BYTES: Final = 20
 _TEXT_CHARS: Final = 42
-_CACHE_ENTRIES: Final = 8_192
-"""Checksummed texts kept: payers come back, and a text costs a Keccak and forty characters."""
 
 
 def parse_address(text: object) -> bytes:
@@ -28,7 +27,7 @@ def parse_address(text: object) -> bytes:
     return raw
 
 
-@lru_cache(maxsize=_CACHE_ENTRIES)
+@lru_cache(maxsize=ADDRESS_TEXTS_CACHED_MAX)
 def to_checksum(address: bytes) -> str:
     """``address`` (20 bytes) in the mixed case of EIP-55."""
     if len(address) != ADDRESS_BYTES:

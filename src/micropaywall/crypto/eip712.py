@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from micropaywall.crypto.keccak import keccak256
+from micropaywall.limits import DOMAIN_SEPARATORS_CACHED_MAX
 
 __all__ = [
     "RECEIVE_WITH_AUTHORIZATION",
@@ -70,7 +71,7 @@ _DOMAIN: Final = type_hash("EIP712Domain(string name,string version,uint256 chai
 _DOMAIN_NO_VERSION: Final = type_hash("EIP712Domain(string name,uint256 chainId,address verifyingContract)")
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=DOMAIN_SEPARATORS_CACHED_MAX)
 def domain_separator(name: str, version: str | None, chain_id: int, verifying_contract: bytes) -> bytes:
     """The separator of a contract's domain; ``version`` None for contracts without one (Permit2)."""
     place = (word_uint(chain_id), word_address(verifying_contract))

@@ -56,8 +56,12 @@ def read_json(text: bytes, decoder: msgspec.json.Decoder[T], *, depth: int = CRE
 
 def without_nulls(members: Mapping[str, Any]) -> dict[str, Any]:
     """``members`` without those that are None, at any depth of objects: peers read null as absent, and we send none."""
-    return {
-        key: without_nulls(value) if isinstance(value, Mapping) else value
-        for key, value in members.items()
-        if value is not None
-    }
+    return {key: _without_nulls(value) for key, value in members.items() if value is not None}
+
+
+def _without_nulls(value: object) -> object:
+    if isinstance(value, Mapping):
+        return without_nulls(value)
+    if isinstance(value, (list, tuple)):
+        return [_without_nulls(item) for item in value if item is not None]
+    return value

@@ -6,6 +6,7 @@ from typing import Final
 
 from micropaywall.crypto.keccak import keccak256
 from micropaywall.money import Asset
+from micropaywall.proto.x402 import asset_id
 from micropaywall.rails.exact.types import Token
 
 __all__ = ["SANDBOX_CHAIN_ID", "SANDBOX_NETWORK", "SANDBOX_TOKEN"]
@@ -16,7 +17,7 @@ _ADDRESS: Final = keccak256(b"micropaywall sandbox USDC")[12:]
 """Our own: the hash of a sentence, so that no contract of a live chain can be deployed there by anybody."""
 
 SANDBOX_TOKEN: Final = Token(
-    asset=Asset(f"{SANDBOX_NETWORK}/erc20:0x{_ADDRESS.hex()}", "USDC", 6, fiat="USD"),
+    asset=Asset(asset_id(SANDBOX_NETWORK, "0x" + _ADDRESS.hex()), "USDC", 6, fiat="USD"),
     network=SANDBOX_NETWORK,
     chain_id=SANDBOX_CHAIN_ID,
     address=_ADDRESS,

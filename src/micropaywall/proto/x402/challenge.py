@@ -13,7 +13,9 @@ from micropaywall.errors import ChallengeInvalid
 from micropaywall.limits import (
     AUTHORIZATION_LIFETIME_S_MAX,
     CHALLENGE_BODY_BYTES_MAX,
+    CHALLENGE_ERROR_CHARS_MAX,
     CHALLENGE_HEADER_BYTES_MAX,
+    CHALLENGE_JSON_DEPTH_MAX,
     OFFERS_READ_MAX,
 )
 from micropaywall.money import MAX_ATOMIC, Asset, Money
@@ -44,7 +46,6 @@ __all__ = [
 PAYMENT_REQUIRED: Final = b"payment-required"
 QUOTE: Final = "quote"
 """Our member of a v2 offer's ``extra``; v1 clients echo nothing, so it is left out there."""
-_ERROR_CHARS_MAX: Final = 200
 
 Assets = Callable[[str, str], "Asset | None"]
 """(CAIP-2 network, asset address as on the wire) -> the asset that a rail recognises there, or None."""
@@ -185,7 +186,7 @@ def read_challenge(status: int, headers: Headers, body: bytes | None, *, assets:
 
 
 def _read(text: bytes, version: int, assets: Assets | None) -> Challenge:
-    wire = read_json(text, _required, depth=_CHALLENGE_DEPTH_MAX)
+    wire = read_json(text, _required, depth=CHALLENGE_JSON_DEPTH_MAX)
     if wire.x402_version != version:
         raise NotReadable(f"it says x402Version {wire.x402_version}, expected {version}")
     if len(wire.accepts) > OFFERS_READ_MAX:
@@ -219,19 +220,15 @@ def _read(text: bytes, version: int, assets: Assets | None) -> Challenge:
     )
 
 
-_CHALLENGE_DEPTH_MAX: Final = 32
-"""Nesting of a challenge: extensions carry JSON schemas, which nest deeper than payments do."""
-
-
 def _offer(raw: bytes, assets: Assets | None) -> Offer:
-    wire = read_json(raw, _requirements, depth=_CHALLENGE_DEPTH_MAX)
+    wire = read_json(raw, _requirements, depth=CHALLENGE_JSON_DEPTH_MAX)
     price = _price(wire.network, wire.asset, wire.amount, assets)
     _check_timeout(wire.max_timeout_s)
     return Offer(wire.scheme, wire.network, price, wire.asset, wire.pay_to, wire.max_timeout_s, wire.extra or {})
 
 
 def _offer_v1(raw: bytes, assets: Assets | None) -> tuple[Offer, str]:
-    wire = read_json(raw, _requirements_v1, depth=_CHALLENGE_DEPTH_MAX)
+    wire = read_json(raw, _requirements_v1, depth=CHALLENGE_JSON_DEPTH_MAX)
     network = caip2_of_v1(wire.network)
     if network is None:
         raise NotReadable("its network is none that x402 v1 names")
@@ -263,7 +260,7 @@ def _member(raw: msgspec.Raw) -> bytes | None:
 
 def _url(resource: bytes) -> str:
     try:
-        url = read_json(resource, _resource, depth=_CHALLENGE_DEPTH_MAX).get("url")
+        url = read_json(resource, _resource, depth=CHALLENGE_JSON_DEPTH_MAX).get("url")
     except NotReadable:
         return ""
     return url if isinstance(url, str) else ""
@@ -272,4 +269,4 @@ def _url(resource: bytes) -> str:
 def _plain(text: object) -> str:
     if not isinstance(text, str):
         return ""
-    return "".join(char if char.isprintable() else " " for char in text[:_ERROR_CHARS_MAX])
+    return "".join(char if char.isprintable() else " " for char in text[:CHALLENGE_ERROR_CHARS_MAX])

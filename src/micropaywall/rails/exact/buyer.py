@@ -89,6 +89,12 @@ class ExactBuyer:
                 received=f"{offer.asset_address} on {offer.network}",
             )
         token, chain_id = found
+        if chain_id != token.chain_id and offer.v1_network != token.v1_network:
+            raise SignatureRefused(
+                "the offer's network is one that only x402 v1 borrows for this token",
+                expected=token.network,
+                received=offer.network,
+            )
         extra = offer.extra
         if extra.get("name", token.name) != token.name or extra.get("version", token.version) != token.version:
             raise SignatureRefused(

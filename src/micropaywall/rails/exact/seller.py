@@ -16,6 +16,8 @@ from micropaywall.rails.exact.types import SCHEME, Authorization, Instruction, T
 __all__ = ["ExactSeller"]
 
 _V1: Final = "x402/1"
+_NAME_CHARS_SHOWN: Final = 64
+"""How much of a stranger's scheme or network a refusal repeats."""
 
 
 class ExactSeller:
@@ -127,7 +129,7 @@ class ExactSeller:
             raise OfferMismatch(
                 "the payment is for another scheme",
                 expected=SCHEME,
-                received=credential.scheme,
+                received=credential.scheme[:_NAME_CHARS_SHOWN],
                 facts={REASON: UNSUPPORTED_SCHEME},
             )
         if credential.dialect == _V1:
@@ -141,6 +143,6 @@ class ExactSeller:
         raise OfferMismatch(
             "the payment is for another network",
             expected=expected,
-            received=credential.network,
+            received=credential.network[:_NAME_CHARS_SHOWN],
             facts={REASON: NETWORK_MISMATCH},
         )

@@ -12,6 +12,7 @@ from micropaywall.crypto.address import parse_address, to_checksum
 from micropaywall.crypto.eip712 import domain_separator, transfer_digest
 from micropaywall.errors import CredentialMalformed, LedgerCorrupt, OfferMismatch
 from micropaywall.ids import ReplayKey
+from micropaywall.limits import SIGNATURE_BYTES_MAX
 from micropaywall.money import Asset
 
 __all__ = [
@@ -27,8 +28,6 @@ __all__ = [
 SCHEME: Final = "exact"
 NONCE_BYTES: Final = 32
 _UINT_CHARS_MAX: Final = 78
-_SIGNATURE_BYTES_MAX: Final = 4_096
-"""A contract wallet's signature may be long; the header's own limit is what bounds it."""
 _KEY_TAG: Final = b"micropaywall/exact/eip3009/1"
 
 
@@ -174,7 +173,7 @@ def _nonce(value: object) -> bytes:
 
 def _signature(value: object) -> bytes:
     raw = _hex(value)
-    if raw is None or len(raw) > _SIGNATURE_BYTES_MAX:
+    if raw is None or len(raw) > SIGNATURE_BYTES_MAX:
         raise _malformed("signature", "0x and hex digits")
     return raw
 
