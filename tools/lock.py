@@ -35,7 +35,9 @@ def main(arguments: list[str]) -> int:
     ):
         target = ROOT / "requirements" / f"{name}.txt"
         subprocess.run(
-            [uv, "pip", "compile", "pyproject.toml", *extra, *COMMON, *arguments, f"--output-file={target}"], cwd=ROOT, check=True
+            [uv, "pip", "compile", "pyproject.toml", *extra, *COMMON, *arguments, f"--output-file={target}"],
+            cwd=ROOT,
+            check=True,
         )
         count = sum(line[:1].isalnum() for line in target.read_text(encoding="utf-8").splitlines())
         print(f"requirements/{name}.txt: {count} packages")
