@@ -1,0 +1,5 @@
+"""``python -m micropaywall`` is the command line."""
+
+from micropaywall.cli import main
+
+main()
