@@ -1,4 +1,4 @@
-"""Many distinct payments for one offer, signed ahead of the measurement by our own buyer's rail, on all cores."""
+"""Many distinct payments for one offer, signed ahead of the measurement with our own buyer's parts, on all cores."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import http.client
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from micropaywall.core.quote import derive_nonce
+from micropaywall.crypto.address import parse_address
 from micropaywall.crypto.secp256k1 import PrivateKey
 from micropaywall.proto import x402
-from micropaywall.rails.exact.buyer import ExactBuyer
-from micropaywall.rails.exact.types import Token
+from micropaywall.rails.exact.types import Authorization, Token, write_payload
 from micropaywall.sandbox.token import SANDBOX_TOKEN
 
 PAYERS = 1_000
@@ -32,10 +32,10 @@ def challenge(url: str) -> x402.Challenge:
     body = response.read()
     connection.close()
     headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in response.getheaders()]
-    return x402.read_challenge(response.status, headers, body, assets=ExactBuyer([SANDBOX_TOKEN]).asset_of)
+    return x402.read_challenge(response.status, headers, body)
 
 
-@lru_cache(maxsize=None)
+@cache
 def payer_key(index: int) -> PrivateKey:
     """The key of payer ``index``: the same in every run."""
     return PrivateKey(hashlib.sha256(b"benchmark payer %d" % index).digest())
@@ -44,14 +44,16 @@ def payer_key(index: int) -> PrivateKey:
 def sign_some(read: x402.Challenge, token: Token, first: int, count: int, payers: int, now_s: int) -> str:
     """``count`` payments as lines of header values."""
     chosen = read.offers[0]
-    rail = ExactBuyer([token])
-    quote = chosen.offer.extra.get("quote")
+    offer = chosen.offer
+    quote = offer.extra.get("quote")
+    payee, amount, until = parse_address(offer.pay_to), offer.price.amount_atomic, now_s + offer.max_timeout_s
     lines = []
     for number in range(first, first + count):
         signer = payer_key(number % payers)
         salt = os.urandom(16)
         nonce = derive_nonce(quote, signer.address_bytes, salt) if isinstance(quote, str) else salt + os.urandom(16)
-        payload = rail.authorize(chosen.offer, signer=signer, now_s=now_s, nonce=nonce)
+        authorization = Authorization(signer.address_bytes, payee, amount, 0, until, nonce)
+        payload = write_payload(authorization, signer.sign_digest(token.digest(authorization, token.chain_id)))
         _, value = x402.write_payment_v2(chosen.raw, payload, resource=read.resource)
         lines.append(value)
     return "\n".join(lines) + "\n"

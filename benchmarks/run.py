@@ -11,9 +11,8 @@ Exit code 1 when a target is missed. Run it on a quiet machine: everything else 
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,7 +90,7 @@ def main() -> int:
     print(render(found))
     about: dict[str, object] = {
         "plan": plan.name,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "seconds": round(time.monotonic() - started),
         "machine": machine.describe(),
     }
