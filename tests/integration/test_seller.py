@@ -13,12 +13,12 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from tests.kit.call import call
+from tests.kit.payer import Payer, decode, encode, v2_header
 
 from micropaywall import Paywall
 from micropaywall.core.lives import ChargeState, PaymentState
 from micropaywall.ids import key_prefix
-from tests.kit.call import call
-from tests.kit.payer import Payer, decode, encode, v2_header
 
 pytestmark = pytest.mark.anyio
 PAYEE = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
@@ -140,7 +140,8 @@ class opened:  # noqa: N801  (reads as a verb)
 
     def __init__(self, tmp_path: Path, paywall: dict[str, Any] | None = None, **options: Any) -> None:
         routes = {
-            name: {**(given if isinstance(given, dict) else {"price": given}), **options} for name, given in ROUTES.items()
+            name: {**(given if isinstance(given, dict) else {"price": given}), **options}
+            for name, given in ROUTES.items()
         }
         self.paywall = Paywall(
             routes,
@@ -167,7 +168,12 @@ async def test_an_unpaid_request_gets_one_402_for_every_kind_of_client(site: Sit
     assert required["x402Version"] == 2
     assert required["resource"]["url"] == "http://seller.test/resource?q=1"
     offer = required["accepts"][0]
-    assert (offer["scheme"], offer["network"], offer["amount"], offer["payTo"]) == ("exact", "eip155:4020402", "1000", PAYEE)
+    assert (offer["scheme"], offer["network"], offer["amount"], offer["payTo"]) == (
+        "exact",
+        "eip155:4020402",
+        "1000",
+        PAYEE,
+    )
     assert len(offer["extra"]["quote"]) == 27
     assert body["x402Version"] == 1
     assert body["accepts"][0]["network"] == "base-sepolia"

@@ -7,6 +7,7 @@ Commands are values with everything in them: time, ids, amounts. The same comman
     Capture        the handler succeeded: fix the amount, keep the response (and begin settling)     one commit
     Release        the handler failed: the credit is whole again
     Delivered      a response that could not be kept has left
+    Extend         a handler or a stream goes on: keep the charge's lease alive
     BeginSettle    the payment is about to be submitted to the rail
     EndSettle      the rail's outcome: Settled, Rejected or Unknown
     Reorganise     a settled payment is no longer on the chain
@@ -173,6 +174,19 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Extend:
+    """The owner still works on the charge (a long handler, a stream that is still leaving): its lease ends later.
+
+    Without it, a charge whose lease is over is given back and the buyer may draw it again.
+    """
+
+    charge_id: RowId
+    owner: str
+    now_ms: int
+    lease_until_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BeginSettle:
     """Take the right to submit the payment, until ``lease_until_ms``; refused while somebody else has it."""
 
@@ -203,7 +217,11 @@ class Reorganise:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeginRefund:
-    """Give ``amount`` back. ``refund_id`` is the caller's: the same id with another amount is refused."""
+    """Give ``amount`` back. ``refund_id`` is the caller's: the same id with another amount is refused.
+
+    With a lease the caller pays the refund itself, now; without one (``lease_until_ms`` not after ``now_ms``) it is left
+    to whoever leases work, and may still be cancelled.
+    """
 
     refund_id: RowId
     payment_id: RowId
@@ -216,7 +234,10 @@ class BeginRefund:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndRefund:
-    """The rail's outcome of a refund: Settled, Rejected (tried again later, or cancelled) or Unknown."""
+    """The rail's outcome of a refund: Settled, Rejected or Unknown.
+
+    After Rejected it is due again at ``retry_ms``, or cancelled when that is None. After Unknown it is due at ``retry_ms``.
+    """
 
     refund_id: RowId
     owner: str
@@ -225,7 +246,19 @@ class EndRefund:
     retry_ms: int | None = None
 
 
-Command = Reserve | Capture | Release | Delivered | BeginSettle | EndSettle | Reorganise | BeginRefund | EndRefund
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRefund:
+    """Give up a refund that nobody has submitted; Lost when somebody has (its outcome must be learnt first)."""
+
+    refund_id: RowId
+    now_ms: int
+    reason: str = ""
+
+
+ChargeCommand = Reserve | Capture | Release | Delivered | Extend
+PaymentCommand = BeginSettle | EndSettle | Reorganise
+RefundCommand = BeginRefund | EndRefund | CancelRefund
+Command = ChargeCommand | PaymentCommand | RefundCommand
 
 
 # -- answers ----------------------------------------------------------------------------------------------------------
@@ -235,8 +268,9 @@ Command = Reserve | Capture | Release | Delivered | BeginSettle | EndSettle | Re
 class Applied:
     """The command took effect now (or had taken effect when the very same command came before).
 
-    After Reserve: run the handler; ``payment_state`` tells whether it is paid already. ``payment_id``/``charge_id`` are
-    the ones in the book, which are the command's own unless the payment was known.
+    After Reserve: run the handler; ``payment_state`` tells whether it is paid already. ``settling``: the caller has the
+    lease of the settlement and brings it to an end before the handler runs. ``payment_id``/``charge_id`` are the ones in
+    the book, which are the command's own unless the payment was known.
     """
 
     payment_id: RowId
@@ -286,7 +320,9 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """Refused: ``exposure`` (cap would be exceeded), ``suspended`` (payer), ``idempotency`` (key used for another request)."""
+    """Refused: ``exposure`` (cap would be exceeded), ``suspended`` (payer), ``idempotency`` (key used for another request),
+    ``refund`` (more than is left of the payment).
+    """
 
     why: str
 

@@ -39,7 +39,7 @@ def wants_page(request: Request) -> bool:
 class Challenger:
     """Renders challenges for one seller. ``offers`` maps a route and price to offers without quotes, in order of preference."""
 
-    quote_key: bytes
+    quote_key: bytes = field(repr=False)
     offers: Callable[[Route, Price], Sequence[tuple[Any, Offer]]]
     lifetime_s: int = limits.QUOTE_LIFETIME_S
     _cache: dict[tuple[str, str, str, bool], tuple[int, StoredResponse]] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from urllib.parse import parse_qs
 
 from micropaywall.ids import ReplayKey
 from micropaywall.money import Money
@@ -45,6 +46,11 @@ class Request:
     headers: Headers
     client: str = ""
     body: bytes | None = None
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        """The query's parameters, decoded, each with all its values in order."""
+        return parse_qs(self.target.partition(b"?")[2].decode("latin-1"), keep_blank_values=True, max_num_fields=1_000)
 
     def header(self, name: bytes) -> bytes | None:
         """The value of the only header line called ``name`` (lower case), or None; the first when there are several."""
@@ -146,12 +152,18 @@ class Rejected:
     detail: str = ""
 
 
+Doubt = Literal["unanswered", "absent", "pending", "in_flight"]
+"""Why there is no verdict: no answer came (ask before anything else), the network answered that it has no such transfer (it
+may be submitted, again), the network has it and waits for a block, or our own call has not ended yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unknown:
     """No verdict: a lost answer, a timeout, a transaction not mined yet. Ask again."""
 
     detail: str
     transaction: str = ""
+    doubt: Doubt = "unanswered"
 
 
 Outcome = Settled | Rejected | Unknown

@@ -126,6 +126,7 @@ class RouteTable:
         return decision  # type: ignore[return-value]
 
     def _decide(self, method: str, target: bytes, path: str, root_path: str) -> Route | AmbiguousPath | None:
+        method = method.upper()  # werkzeug serves "get" as GET
         if method == "OPTIONS" or not self.routes:
             return None
         if len(target) > limits.PATH_BYTES_MAX:

@@ -1,0 +1,103 @@
+"""kill -9 at any point, start again, send the same payment again: served once, paid once, and the book adds up."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.integration.seller_process import PAYEE, app_in, paywall_in
+from tests.kit.call import call
+from tests.kit.payer import Payer
+
+from micropaywall.ledger.verify import verify
+from micropaywall.sandbox.network import open_network
+
+pytestmark = pytest.mark.anyio
+PROGRAM = Path(__file__).with_name("seller_process.py")
+POINTS = [
+    "before:Reserve",
+    "after:Reserve",
+    "handler",
+    "before:Capture",
+    "after:Capture",
+    "before:Settle",
+    "after:Settle",
+    "before:EndSettle",
+    "after:EndSettle",
+]
+NEVER = {("deferred", "Settle"), ("deferred", "EndSettle")}
+CASES = [(mode, point) for mode in ("before", "after", "deferred") for point in POINTS]
+CASES = [(mode, point) for mode, point in CASES if (mode, point.partition(":")[2]) not in NEVER]
+
+
+async def presigned(directory: Path, mode: str, payer: Payer) -> str:
+    paywall = paywall_in(directory, mode, background=False)
+    quoted = await call(paywall.asgi(app_in(directory)), "GET", "/resource")
+    await paywall.stop()
+    name, value = payer.pay(quoted.required)
+    return f"{name.decode()}={value.decode()}"
+
+
+@pytest.mark.parametrize(("mode", "point"), CASES)
+async def test_a_killed_seller_serves_the_same_payment_once_after_restart(
+    tmp_path: Path, mode: str, point: str
+) -> None:
+    payer = Payer()
+    header = await presigned(tmp_path, mode, payer)
+    command = [sys.executable, str(PROGRAM), str(tmp_path), mode, header, "--die", point]
+    killed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert killed.returncode != 0, killed.stdout
+    assert killed.stdout == "", "it answered before it died"
+
+    name, _, value = header.partition("=")
+    paywall = paywall_in(tmp_path, mode, later_s=200)  # dead leases have run out; the authorization has not
+    app = paywall.asgi(app_in(tmp_path))
+    await paywall.start()
+    for _ in range(50):
+        answer = await call(app, "GET", "/resource", headers=[(name.encode(), value.encode())])
+        if answer.status not in (409, 503):
+            break
+        assert "payment-required" not in dict(answer.headers), "a new price while the outcome is open"
+        await __import__("anyio").sleep(0.1)
+    assert (answer.status, answer.body) == (200, b"the resource"), answer.body
+    again = await call(app, "GET", "/resource", headers=[(name.encode(), value.encode())])
+    assert (again.status, again.body) == (200, b"the resource")
+    await settled(paywall, payer)
+    await paywall.stop()
+
+    network = open_network(str(tmp_path / "sandbox.db"))
+    assert network.balance_of(PAYEE) - network.initial_balance == 1_000
+    assert network.balance_of(payer.address) == network.initial_balance - 1_000
+    report = verify(tmp_path / "ledger.db")
+    assert report.ok, report
+
+
+async def settled(paywall: object, payer: Payer) -> None:
+    """Wait until nothing of the payment is in the air (deferred settles in the background)."""
+    import anyio
+
+    for _ in range(100):
+        records = [record async for record in paywall.ledger.records()]  # type: ignore[attr-defined]
+        if records and all(
+            r.metadata.get("paymentState") in ("settled", "final") for r in records if r.status == "success"
+        ):
+            return
+        await anyio.sleep(0.1)
+    raise AssertionError("the payment never settled")
+
+
+@pytest.mark.parametrize("mode", ["before", "after", "deferred"])
+async def test_250_presentations_over_4_processes_run_one_handler_and_one_settlement(tmp_path: Path, mode: str) -> None:
+    payer = Payer()
+    header = await presigned(tmp_path, mode, payer)
+    command = [sys.executable, str(PROGRAM), str(tmp_path), mode, header, "--times", "63"]
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    answers = [line for worker in workers for line in worker.communicate(timeout=120)[0].splitlines()]
+    assert len(answers) == 252
+    assert (tmp_path / "runs").read_text().count("\n") == 1
+    assert any('"status": 200' in line for line in answers)
+    network = open_network(str(tmp_path / "sandbox.db"))
+    assert network.balance_of(PAYEE) - network.initial_balance == 1_000
+    assert verify(tmp_path / "ledger.db").ok
