@@ -87,5 +87,19 @@ RESPONSE_BYTES_MAX: Final = 67_108_864
 """A paid response read into memory by `micropaywall get`."""
 RESENDS_MAX: Final = 3
 """How often a buyer re-sends the same payment after 409, 503 or a lost answer, before it reports the outcome as unknown."""
+RESEND_WAIT_S_MIN: Final = 0.25
+"""Before the first re-send when the seller names no time; doubled each time."""
 RESEND_WAIT_S_MAX: Final = 10.0
+RESERVATION_LEASE_S: Final = 900
+"""How long a budget is reserved for a payment that is not signed yet: time for a person to approve it."""
+APPROVAL_FRESH_S: Final = 30
+"""After an approval that took longer, the buyer asks for the offer again: its quote may have expired."""
+PROBLEM_BODY_BYTES_MAX: Final = 65_536
+"""The body of a refusal as read by a buyer; more is left to the caller, unread."""
+STATUS_BODY_BYTES_MAX: Final = 12_582_912
+"""The answer of `GET /payments/{id}`, which may hold a stored response in base64."""
+REPLAYABLE_BODY_BYTES_MAX: Final = 8_388_608
+"""A request body that comes as a stream is kept up to here, so that it can be sent again with a payment."""
+UNTRUSTED_CHARS_MAX: Final = 200
+"""What is kept of a seller's text for people; it is data, and marked as such."""
 REDIRECTS_MAX: Final = 5
