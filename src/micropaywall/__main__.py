@@ -1,5 +1,8 @@
 """``python -m micropaywall`` is the command line."""
 
+from __future__ import annotations
+
 from micropaywall.cli import main
 
-main()
+if __name__ == "__main__":  # worker processes import this module again under another name
+    main()

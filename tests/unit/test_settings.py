@@ -348,6 +348,7 @@ def test_two_prices_for_one_route_are_refused(load) -> None:
         ("[rails.sandbox]\ninitial_balance = 'lots'\n", "rails.sandbox.initial_balance"),
         ("[rails.sandbox]\ninitial_balance = '0.0000001'\n", "rails.sandbox.initial_balance"),
         ("[rails.sandbox]\nstore = 'redis://x'\n", "neither a file nor a URL"),
+        ("[rails.sandbox]\nfaults = ['slowly']\n", "rails.sandbox.faults: there is no such sandbox fault"),
         ("[[seller.routes]]\npath = '/'\nprice = 1\nrails = ['base']\n", "no rail is called 'base'"),
     ],
 )

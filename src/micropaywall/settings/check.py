@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from micropaywall.core.routes import Route, make_route
 from micropaywall.errors import ConfigurationError, PriceError, RailError
 from micropaywall.money import parse_price
+from micropaywall.sandbox.faults import parse_faults
 from micropaywall.settings.model import SellerSettings, Settings
 from micropaywall.settings.origin import Loaded, place
 from micropaywall.settings.secrets import shown
@@ -103,6 +104,10 @@ def _check_public_url(loaded: Loaded, url: str) -> None:
 def _check_rails(loaded: Loaded, settings: Settings) -> None:
     for name, rail in settings.rails.items():
         key = f"rails.{name}"
+        try:
+            parse_faults(rail.faults)
+        except ConfigurationError as error:
+            raise _placed(loaded, f"{key}.faults", error, RailError) from None
         if "://" in rail.store and not rail.store.startswith(("http://", "https://", "sqlite:///")):
             raise _wrong(
                 loaded,
@@ -135,12 +140,17 @@ def _price(loaded: Loaded, key: str, value: str | int) -> None:
     try:
         parse_price(value)
     except PriceError as error:
-        raise PriceError(
-            f"{place(loaded.origins, key)}: {error.detail}",
-            expected=error.expected,
-            received=error.received,
-            hint=error.hint,
-        ) from None
+        raise _placed(loaded, key, error, PriceError) from None
+
+
+def _placed(loaded: Loaded, key: str, error: ConfigurationError, kind: type[ConfigurationError]) -> ConfigurationError:
+    """``error`` of somebody who did not know which setting it was about."""
+    return kind(
+        f"{place(loaded.origins, key)}: {error.detail}",
+        expected=error.expected,
+        received=shown(key, error.received),
+        hint=error.hint,
+    )
 
 
 def _wrong(
