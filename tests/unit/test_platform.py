@@ -172,3 +172,20 @@ def test_text_files_are_opened_with_an_encoding() -> None:
             if called == "open" and isinstance(node.func, ast.Name) and not binary and "encoding" not in words:
                 found.append(f"{file.relative_to(SOURCE)}:{node.lineno}")
     assert found == []
+
+
+def test_keccak_is_the_same_with_the_library_of_other_platforms() -> None:
+    code = """
+import sys
+from micropaywall.crypto.keccak import keccak256 as native
+del sys.modules["micropaywall.crypto.keccak"]
+sys.modules["_pysha3"] = None
+from micropaywall.crypto.keccak import keccak256 as other
+assert "Cryptodome.Hash.keccak" in sys.modules and native is not other
+assert native(b"").hex() == other(b"").hex() == "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470"
+for size in (1, 31, 32, 64, 135, 136, 137, 1000):
+    assert native(bytes(range(256))[:size] * 3) == other(bytes(range(256))[:size] * 3)
+print("the same")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "the same\n", done.stderr

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol, cast
 
-import _pysha3  # type: ignore[import-not-found, unused-ignore]  # the `sha3` module would patch hashlib on import
-
 __all__ = ["keccak256"]
 
 
@@ -17,7 +15,15 @@ class _New(Protocol):
     def __call__(self, data: bytes, /) -> _Hash: ...
 
 
-_keccak_256 = cast("_New", _pysha3.keccak_256)
+try:
+    import _pysha3  # type: ignore[import-not-found, unused-ignore]  # the `sha3` module would patch hashlib on import
+
+    _keccak_256 = cast("_New", _pysha3.keccak_256)
+except ImportError:  # macOS and Windows: pyproject.toml says why
+    from Cryptodome.Hash import keccak
+
+    def _keccak_256(data: bytes, /) -> _Hash:
+        return keccak.new(data=data, digest_bits=256)
 
 
 def keccak256(data: bytes) -> bytes:
