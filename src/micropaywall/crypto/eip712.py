@@ -93,6 +93,8 @@ def transfer_digest(
     separator: bytes, payer: bytes, payee: bytes, value: int, valid_after: int, valid_before: int, nonce: bytes
 ) -> bytes:
     """The digest of an EIP-3009 TransferWithAuthorization in the token's domain (addresses 20 bytes, nonce 32)."""
+    if len(payer) != 20 or len(payee) != 20 or len(nonce) != 32:
+        raise ValueError("an authorization has addresses of 20 bytes and a nonce of 32")
     encoded = b"".join(
         (
             TRANSFER_WITH_AUTHORIZATION,
@@ -106,6 +108,4 @@ def transfer_digest(
             nonce,
         )
     )
-    if len(encoded) != 224:
-        raise ValueError("an authorization has addresses of 20 bytes and a nonce of 32")
     return keccak256(_PREFIX + separator + keccak256(encoded))
