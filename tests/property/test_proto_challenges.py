@@ -26,7 +26,14 @@ json_values = st.recursive(
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 offers = st.builds(
     lambda scheme, amount, payee, life, extra, v1: Offer(
-        scheme, SANDBOX_TOKEN.network, SANDBOX_TOKEN.asset.money(amount), SANDBOX_TOKEN.address_text, payee, life, extra, v1
+        scheme,
+        SANDBOX_TOKEN.network,
+        SANDBOX_TOKEN.asset.money(amount),
+        SANDBOX_TOKEN.address_text,
+        payee,
+        life,
+        extra,
+        v1,
     ),
     words,
     st.integers(0, MAX_ATOMIC),
@@ -87,10 +94,13 @@ def test_any_answer_is_a_challenge_or_invalid(status, value, body):
 def test_any_members_are_a_challenge_or_invalid(accepts, resource, error, extensions):
     members = {"x402Version": 2, "accepts": accepts, "resource": resource, "error": error, "extensions": extensions}
     text = json.dumps(members).encode()
+    refusal = None
     try:
         challenge = x402.read_challenge(402, [(b"payment-required", base64.b64encode(text))], None)
     except ChallengeInvalid as invalid:
-        assert json.dumps(invalid.problem())
+        refusal = invalid.problem()
+    if refusal is not None:
+        assert json.dumps(refusal)
     else:
         assert not challenge.offers
         assert len(challenge.unreadable) == len(accepts)
@@ -164,7 +174,16 @@ def test_brackets_in_strings_do_not_nest(levels, text):
 def test_amounts_are_plain_decimals_of_a_uint256(number):
     expected = number if number < 2**256 else None
     assert amount_of(str(number)) == expected
-    for other in (f"0{number}", f"+{number}", f"-{number}", f" {number}", f"{number}.0", f"{number}e0", number, f"{number}_0"):
+    for other in (
+        f"0{number}",
+        f"+{number}",
+        f"-{number}",
+        f" {number}",
+        f"{number}.0",
+        f"{number}e0",
+        number,
+        f"{number}_0",
+    ):
         assert amount_of(other) is None
 
 

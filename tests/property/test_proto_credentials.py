@@ -54,11 +54,15 @@ def v2(payload, **changes) -> Credential:
 def judge(headers) -> None:
     """Read, identify, verify: the only errors are refusals, and the payment is never taken."""
     with pytest.raises(RequestRefused) as caught:
-        credential = x402.read_credential(headers)
-        SELLER.accepts(credential)
-        SELLER.identify(credential)
-        SELLER.verify(OFFER, credential, now_s=NOW_S)
+        present(headers)
     assert json.dumps(caught.value.problem())
+
+
+def present(headers) -> None:
+    credential = x402.read_credential(headers)
+    SELLER.accepts(credential)
+    SELLER.identify(credential)
+    SELLER.verify(OFFER, credential, now_s=NOW_S)
 
 
 @given(names, st.binary(max_size=200))
@@ -194,7 +198,9 @@ def test_what_is_signed_for_the_offer_is_taken(amount, valid_after, valid_before
 # -- several headers ------------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.tuples(names, st.sampled_from([header({"x402Version": 2, "accepted": ACCEPTED, "payload": {}}), b"x"]))))
+@given(
+    st.lists(st.tuples(names, st.sampled_from([header({"x402Version": 2, "accepted": ACCEPTED, "payload": {}}), b"x"])))
+)
 def test_several_payment_headers_are_one_payment_or_a_conflict(lines):
     values = {value for _, value in lines}
     others = [(b"host", b"x"), (b"accept", b"*/*")]

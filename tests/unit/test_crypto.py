@@ -6,7 +6,14 @@ import pickle
 import pytest
 
 from micropaywall.crypto.address import parse_address, to_checksum
-from micropaywall.crypto.eip712 import domain_separator, hash_struct, transfer_digest, type_hash, word_address, word_uint
+from micropaywall.crypto.eip712 import (
+    domain_separator,
+    hash_struct,
+    transfer_digest,
+    type_hash,
+    word_address,
+    word_uint,
+)
 from micropaywall.crypto.keccak import keccak256
 from micropaywall.crypto.secp256k1 import ORDER, PrivateKey, recover_address_bytes
 from micropaywall.errors import SignatureInvalid
@@ -51,7 +58,12 @@ def test_what_is_no_address_is_refused(text):
 
 def test_an_address_is_read_in_any_case():
     text = KEY.address
-    assert parse_address(text) == parse_address(text.lower()) == parse_address("0x" + text[2:].upper()) == KEY.address_bytes
+    assert (
+        parse_address(text)
+        == parse_address(text.lower())
+        == parse_address("0x" + text[2:].upper())
+        == KEY.address_bytes
+    )
 
 
 @pytest.mark.parametrize("length", [0, 19, 21, 32])
@@ -164,7 +176,14 @@ def test_a_struct_takes_words_only():
 
 @pytest.mark.parametrize("change", [{"payer": bytes(19)}, {"payee": bytes(21)}, {"nonce": bytes(31)}])
 def test_an_authorization_has_members_of_fixed_length(change):
-    members = {"payer": bytes(20), "payee": bytes(20), "value": 1, "valid_after": 0, "valid_before": 1, "nonce": bytes(32)}
+    members = {
+        "payer": bytes(20),
+        "payee": bytes(20),
+        "value": 1,
+        "valid_after": 0,
+        "valid_before": 1,
+        "nonce": bytes(32),
+    }
     with pytest.raises(ValueError, match="20 bytes and a nonce of 32"):
         transfer_digest(bytes(32), **{**members, **change})
 

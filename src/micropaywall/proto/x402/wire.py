@@ -6,7 +6,7 @@ the structs and stay in the raw bytes, which travel with the parsed value.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -22,6 +22,7 @@ __all__ = [
     "PaymentRequirementsV1",
     "ResourceInfo",
     "SettleResponse",
+    "Version",
     "amount_of",
 ]
 
@@ -41,6 +42,10 @@ _NAMES = {
 
 ABSENT: Final = msgspec.Raw(b"")
 """A raw member that is not there: the very object is what `omit_defaults` leaves out."""
+
+
+Version = Annotated[int, msgspec.Meta(ge=1, le=99)]
+"""x402Version; bounded, because refusals repeat it."""
 
 
 class _Wire(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename=_NAMES):
@@ -105,7 +110,7 @@ class PaymentRequirementsV1(_Wire, frozen=True):
 class PaymentRequired(_Wire, frozen=True):
     """v1 and v2: a challenge as read. ``accepts`` stay raw, so that one that we do not know spoils no other."""
 
-    x402_version: int
+    x402_version: Version
     accepts: list[msgspec.Raw]
     error: Any = None
     resource: msgspec.Raw = ABSENT
@@ -115,7 +120,7 @@ class PaymentRequired(_Wire, frozen=True):
 class PaymentRequiredOut(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename=_NAMES):
     """v2: a challenge as written."""
 
-    x402_version: int
+    x402_version: Version
     accepts: list[PaymentRequirements]
     resource: ResourceInfo | None = None
     error: str | None = None
@@ -125,7 +130,7 @@ class PaymentRequiredOut(msgspec.Struct, frozen=True, gc=False, omit_defaults=Tr
 class PaymentPayload(_Wire, frozen=True):
     """v1 and v2: a payment as read. v1 has ``scheme`` and ``network``, v2 has ``accepted``."""
 
-    x402_version: int
+    x402_version: Version
     payload: dict[str, Any]
     accepted: dict[str, Any] | None = None
     resource: Any = None
@@ -137,7 +142,7 @@ class PaymentPayload(_Wire, frozen=True):
 class PaymentPayloadOut(_Wire, frozen=True):
     """v2: a payment as written; ``accepted``, ``resource`` and ``extensions`` are the seller's own bytes."""
 
-    x402_version: int
+    x402_version: Version
     accepted: msgspec.Raw
     payload: dict[str, Any]
     resource: msgspec.Raw = ABSENT
@@ -147,7 +152,7 @@ class PaymentPayloadOut(_Wire, frozen=True):
 class PaymentPayloadV1Out(_Wire, frozen=True):
     """v1: a payment as written."""
 
-    x402_version: int
+    x402_version: Version
     scheme: str
     network: str
     payload: dict[str, Any]
