@@ -65,7 +65,7 @@ def paywall_in(directory: Path, mode: str, *, later_s: float = 0, **options: Any
         {"GET /resource": {"price": "$0.001", "settle": mode}},
         pay_to=PAYEE,
         ledger=f"sqlite:///{directory / 'ledger.db'}",
-        rail_options={"sandbox": {"network": str(directory / "sandbox.db")}},
+        rail_options={"sandbox": {"store": str(directory / "sandbox.db")}},
         clock=LaterClock(later_s),
         **options,
     )

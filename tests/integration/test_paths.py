@@ -148,7 +148,7 @@ async def front(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         routes,
         pay_to=PAYEE,
         ledger=f"sqlite:///{tmp_path / 'ledger.db'}",
-        rail_options={"sandbox": {"network": str(tmp_path / "sandbox.db")}},
+        rail_options={"sandbox": {"store": str(tmp_path / "sandbox.db")}},
         background=False,
     )
     front = Front(name, paywall, bound=bound)
@@ -224,6 +224,6 @@ async def test_no_composed_target_gets_the_content_unpaid(front: Front, a: list[
 
 
 async def test_a_priced_endpoint_without_its_paywall_serves_nothing(tmp_path: Path) -> None:
-    paywall = Paywall(pay_to=PAYEE, rail_options={"sandbox": {"network": str(tmp_path / "sandbox.db")}})
+    paywall = Paywall(pay_to=PAYEE, rail_options={"sandbox": {"store": str(tmp_path / "sandbox.db")}})
     with pytest.raises(Exception, match="without its paywall"):
         await call(starlette_app(paywall), "GET", PATH)

@@ -147,7 +147,7 @@ class opened:  # noqa: N801  (reads as a verb)
             routes,
             pay_to=PAYEE,
             ledger=f"sqlite:///{tmp_path / 'ledger.db'}",
-            rail_options={"sandbox": {"network": str(tmp_path / "sandbox.db")}},
+            rail_options={"sandbox": {"store": str(tmp_path / "sandbox.db")}},
             **(paywall or {}),
         )
 

@@ -75,7 +75,7 @@ def app(tmp_path: Path, shop: Shop) -> Iterator[Any]:
         {f"/{name}": "$0.001" for name in ("resource", "fails", "refuses", "stream", "writes", "echo")},
         pay_to=PAYEE,
         ledger=f"sqlite:///{tmp_path / 'ledger.db'}",
-        rail_options={"sandbox": {"network": str(tmp_path / "sandbox.db")}},
+        rail_options={"sandbox": {"store": str(tmp_path / "sandbox.db")}},
     )
     application = paywall.wsgi(shop)
     yield application

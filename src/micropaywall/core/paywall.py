@@ -11,18 +11,36 @@ Whatever is unknown stays unknown: the answer is 503 with "re-send the same paym
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, Protocol, assert_never
+from typing import Any, assert_never
 
 from micropaywall import limits
 from micropaywall.core import book
+from micropaywall.core.effects import (
+    Answer,
+    AskPrice,
+    Book,
+    Effect,
+    FindPayment,
+    FindResponse,
+    Flow,
+    Handled,
+    NewIds,
+    NoteRequest,
+    Now,
+    ReadBody,
+    RunHandler,
+    Settle,
+    Site,
+    Stream,
+    Tell,
+)
 from micropaywall.core.lives import PaymentState
+from micropaywall.core.matching import binding_of, check_binding, fingerprint_of, match_offer
 from micropaywall.core.model import (
     Credential,
-    Dialect,
     Offer,
     Outcome,
     Receipt,
@@ -33,7 +51,6 @@ from micropaywall.core.model import (
     Unknown,
     VerifiedPayment,
 )
-from micropaywall.core.quote import Terms, check_quote, is_derived
 from micropaywall.core.routes import PriceSpec, Route
 from micropaywall.errors import (
     AuthorizationExpired,
@@ -52,125 +69,9 @@ from micropaywall.errors import (
     QuoteInvalid,
     RequestRefused,
 )
-from micropaywall.ids import Fingerprint, ReplayKey, RowId, payment_id
+from micropaywall.ids import RowId, payment_id
 from micropaywall.money import Money, Price, parse_price
-
-# -- effects: what the flow asks its adapter to do ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ReadBody:
-    """Read the whole request body, at most ``limit`` bytes (RequestBodyTooLarge). Result: bytes."""
-
-    limit: int
-
-
-@dataclass(frozen=True, slots=True)
-class AskPrice:
-    """Call the route's price function with the request. Result: what it returned."""
-
-    route: Route
-    request: Request
-
-
-@dataclass(frozen=True, slots=True)
-class Book:
-    """Carry out a command in the book. Result: book.Answer."""
-
-    command: book.Command
-
-
-@dataclass(frozen=True, slots=True)
-class FindPayment:
-    """Look a payment up by its replay key. Result: PaymentRow | None."""
-
-    key: ReplayKey
-
-
-@dataclass(frozen=True, slots=True)
-class FindResponse:
-    """Fetch the kept response of a charge. Result: StoredResponse | None."""
-
-    charge_id: RowId
-
-
-@dataclass(frozen=True, slots=True)
-class Settle:
-    """Submit the payment (or ask for it, when it was submitted before) and wait, bounded. Result: Outcome."""
-
-    payment: book.PaymentRow
-    ask_first: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RunHandler:
-    """Run the resource. Result: Handled. An exception thrown in releases the charge and comes out again.
-
-    ``facts`` is what the application may know of the payment: ``paymentId``, ``payer``, ``amount`` (atomic),
-    ``asset``, ``network``.
-    """
-
-    timeout_s: float
-    facts: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """Send the head now, with the receipt (None: nothing was paid), then pass the rest through as it comes.
-
-    Result: StoredResponse | None, the whole of it when it stayed below the limit for keeping.
-    """
-
-    receipt: Receipt | None
-
-
-@dataclass(frozen=True, slots=True)
-class NewIds:
-    """Result: (now in milliseconds, two fresh row ids)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Now:
-    """Result: milliseconds since the epoch."""
-
-
-Effect = ReadBody | AskPrice | Book | FindPayment | FindResponse | Settle | RunHandler | Stream | NewIds | Now
-
-
-@dataclass(frozen=True, slots=True)
-class Handled:
-    """What the resource answered. ``response`` is None when it streams, or is too large to hold or to keep."""
-
-    status: int
-    headers: tuple[tuple[bytes, bytes], ...]
-    response: StoredResponse | None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What goes back to the buyer. ``response`` None: it was streamed already."""
-
-    response: StoredResponse | None
-    receipt: Receipt | None
-    dialect: Dialect
-    served: bool
-
-
-class Site(Protocol):
-    """What the flow needs to know of the seller; pure."""
-
-    owner: str
-    quote_key: bytes
-
-    def offers(self, route: Route, price: Price) -> Sequence[tuple[Any, Offer]]:
-        """The (SellerRail, Offer without quote) pairs of a route at a price."""
-        ...
-
-
-Flow = Generator[Effect, Any, Answer]
-
-
-# -- the flow ---------------------------------------------------------------------------------------------------------
+from micropaywall.observe import events
 
 
 def serve(site: Site, route: Route, request: Request, credential: Credential) -> Flow:
@@ -190,7 +91,7 @@ def serve(site: Site, route: Route, request: Request, credential: Credential) ->
     try:
         rail, offer, quote = match_offer(site, route, price, request, credential, now_s=now_ms // 1000)
         verified = rail.verify(offer, credential, now_s=now_ms // 1000)
-        _check_binding(route, verified, quote)
+        check_binding(route, verified, quote)
     except (OfferMismatch, QuoteInvalid, QuoteExpired, AuthorizationExpired) as error:
         # Prices, quotes and clocks move on while an outcome is open: what the book knows already is answered from it.
         verified, offer = yield from _known(site, route, price, credential, error)
@@ -229,6 +130,8 @@ def serve(site: Site, route: Route, request: Request, credential: Credential) ->
         exposure_cap=route.exposure_atomic if route.settle == "deferred" else None,
         idempotency_key=key.decode("latin-1"),
     )
+    if site.noted_headers and any(name in site.noted_headers for name, _ in request.headers):
+        yield NoteRequest(verified.rail, verified.network, verified.key, request.headers)
     answer: book.Answer = yield Book(reserve)
     job = _Job(site, route, reserve, verified, credential, offer.v1_network)
     if isinstance(answer, book.Applied):
@@ -237,6 +140,8 @@ def serve(site: Site, route: Route, request: Request, credential: Credential) ->
             raise refused
         return (yield from job.run(answer))
     if isinstance(answer, book.Replayed):
+        if site.observed:
+            yield Tell(events.Replayed(payment_id=payment_id(verified.key), route=route.name))
         return job.again(answer)
     if isinstance(answer, book.Open):
         return (yield from job.resolve(answer))
@@ -276,145 +181,6 @@ def price_of(route: Route, request: Request) -> Generator[Effect, Any, Price | N
         request.body = yield ReadBody(route.max_body)
     spec: PriceSpec | None = yield AskPrice(route, request)
     return None if spec is None else parse_price(spec)
-
-
-def terms_of(route: Route, request: Request, offer: Offer) -> Terms:
-    """What a quote for this request and offer fixes."""
-    return Terms(
-        method=_method(request.method),
-        url=request.url,
-        scheme=offer.scheme,
-        network=offer.network,
-        asset=offer.asset_address,
-        amount_atomic=offer.price.amount_atomic,
-        pay_to=offer.pay_to,
-        body_digest=hashlib.sha256(request.body or b"").digest() if route.bind_body else b"",
-    )
-
-
-def binding_of(request: Request) -> bytes:
-    """What a payment is tied to by its first presentation: method and URL."""
-    return hashlib.sha256(f"{_method(request.method)} {request.url}".encode("utf-8", "surrogateescape")).digest()
-
-
-def fingerprint_of(request: Request) -> Fingerprint:
-    """One request: method, URL and body. The same credential with the same fingerprint gets the stored response."""
-    digest = hashlib.sha256(f"{request.method} {request.url}\n".encode("utf-8", "surrogateescape"))
-    digest.update(request.body or b"")
-    return Fingerprint(digest.digest())
-
-
-def _method(method: str) -> str:
-    return "GET" if method == "HEAD" else method
-
-
-def match_offer(
-    site: Site, route: Route, price: Price, request: Request, credential: Credential, *, now_s: int
-) -> tuple[Any, Offer, str | None]:
-    """Our own offer that the credential means, recomputed; its rail; and the echoed quote, checked.
-
-    A valid quote for another amount is honoured: the price may have changed since. What the client echoes is only ever
-    compared, never believed. Raises OfferMismatch, QuoteInvalid, QuoteExpired.
-    """
-    candidates = [(rail, offer) for rail, offer in site.offers(route, price) if rail.accepts(credential)]
-    if not candidates:
-        raise OfferMismatch(
-            "this resource does not take payments of that scheme on that network",
-            expected=[f"{offer.scheme} on {offer.network}" for _, offer in site.offers(route, price)],
-            received=f"{credential.scheme} on {credential.network}"[:200],
-        )
-    accepted = credential.accepted
-    if accepted is None:
-        return *candidates[0], None
-    differs: tuple[str, object, object] = ("offer", "", "")
-    quote = _quote_in(accepted)
-    for rail, current in candidates:
-        offer = current
-        found = _difference(offer, accepted)
-        if found is not None and found[0] == "amount" and quote is not None:
-            offer = _at_quoted_amount(offer, accepted)
-            found = _difference(offer, accepted)
-        if found is None:
-            if quote is not None:
-                check_quote(site.quote_key, terms_of(route, request, offer), quote, now_s=now_s)
-            return rail, offer, quote
-        differs = found
-    raise OfferMismatch(
-        f"the payment accepts an offer whose {differs[0]} is not ours",
-        expected=differs[1],
-        received=str(differs[2])[:200],
-        hint="Request the resource without a payment and accept one of the offers of that answer, unchanged.",
-    )
-
-
-def _difference(offer: Offer, accepted: Mapping[str, Any]) -> tuple[str, object, object] | None:
-    ours: dict[str, object] = {
-        "scheme": offer.scheme,
-        "network": offer.network,
-        "asset": offer.asset_address.lower(),
-        "payTo": offer.pay_to.lower(),
-        "amount": str(offer.price.amount_atomic),
-        "maxTimeoutSeconds": offer.max_timeout_s,
-    }
-    for name, expected in ours.items():
-        received = accepted.get(name)
-        if name in ("asset", "payTo") and isinstance(received, str):
-            received = received.lower()
-        if received != expected or isinstance(received, bool):
-            return name, expected, received
-    extra = accepted.get("extra") or {}
-    for name, expected in offer.extra.items():
-        if not isinstance(extra, Mapping) or extra.get(name) != expected:
-            return f"extra.{name}", expected, extra.get(name) if isinstance(extra, Mapping) else extra
-    return None
-
-
-def _quote_in(accepted: Mapping[str, Any]) -> str | None:
-    extra = accepted.get("extra")
-    quote = extra.get("quote") if isinstance(extra, Mapping) else None
-    if quote is not None and not isinstance(quote, str):
-        raise QuoteInvalid("the echoed quote is not a string", received=type(quote).__name__)
-    return quote
-
-
-def _at_quoted_amount(offer: Offer, accepted: Mapping[str, Any]) -> Offer:
-    amount = accepted.get("amount")
-    if (
-        not isinstance(amount, str)
-        or not amount.isascii()
-        or not amount.isdigit()
-        or len(amount) > 19
-        or int(amount) == 0
-    ):
-        return offer
-    price = Money(int(amount), offer.price.asset)
-    return Offer(
-        offer.scheme,
-        offer.network,
-        price,
-        offer.asset_address,
-        offer.pay_to,
-        offer.max_timeout_s,
-        offer.extra,
-        offer.v1_network,
-    )
-
-
-def _check_binding(route: Route, verified: VerifiedPayment, quote: str | None) -> None:
-    if route.binding == "first":
-        return
-    if quote is None:
-        raise QuoteInvalid(
-            "this resource takes only payments that echo its quote",
-            expected="accepted.extra.quote of a current 402",
-            hint="Use an x402 v2 client, which echoes the accepted offer.",
-        )
-    if route.binding == "strict" and not is_derived(verified.nonce, quote, bytes.fromhex(verified.payer[2:])):
-        raise QuoteInvalid(
-            "this resource takes only payments whose nonce is derived from its quote",
-            expected='salt(16) || SHA-256("micropaywall/nonce/1" || salt || payer || quote)[:16]',
-            hint="The micropaywall client does this; see the page on security in the documentation.",
-        )
 
 
 def refusal(answer: book.Answer, verified: VerifiedPayment) -> MicropaywallError:
@@ -469,6 +235,8 @@ class _Job:
         if charge_id is None:
             raise OutcomeUnknown("the book reserved no charge", facts=self._ident())
         outcome: Outcome | None = None
+        if self.site.observed:
+            yield Tell(self._reserved())
         if applied.payment_state is PaymentState.SETTLING:
             outcome = yield from self._settle(self._row(payment_row_id), charge_id, ask_first=False)
         elif applied.payment_state is not PaymentState.HELD:
@@ -512,6 +280,8 @@ class _Job:
         if settle_now:
             outcome = yield from self._settle(self._row(payment_row_id), charge_id, ask_first=False)
         receipt = self._receipt(outcome)
+        if self.site.observed:
+            yield Tell(self._served(handled.status, now_ms - started_ms))
         if handled.response is None:
             kept: StoredResponse | None = yield Stream(receipt)
             now_ms = yield Now()
@@ -568,15 +338,18 @@ class _Job:
     ) -> Generator[Effect, Any, Outcome]:
         outcome: Outcome = yield Settle(payment, ask_first)
         now_ms: int = yield Now()
-        ended: book.Answer = yield Book(
-            book.EndSettle(
-                payment_id=payment.id,
-                owner=self.site.owner,
-                now_ms=now_ms,
-                outcome=outcome,
-                retry_ms=now_ms + int(limits.SETTLE_RETRY_S_MIN * 1000) if isinstance(outcome, Unknown) else None,
+        ended: book.Answer | None = None
+        # While the call goes on the lease is kept, so that nobody else submits; the settler records what comes of it.
+        if not (isinstance(outcome, Unknown) and outcome.doubt == "in_flight"):
+            ended = yield Book(
+                book.EndSettle(
+                    payment_id=payment.id,
+                    owner=self.site.owner,
+                    now_ms=now_ms,
+                    outcome=outcome,
+                    retry_ms=now_ms + int(limits.SETTLE_RETRY_S_MIN * 1000) if isinstance(outcome, Unknown) else None,
+                )
             )
-        )
         if isinstance(outcome, Settled):
             return outcome
         if isinstance(ended, book.Lost) and ended.state in (PaymentState.SETTLED, PaymentState.FINAL):
@@ -614,6 +387,9 @@ class _Job:
                 response_status=status,
             )
         )
+        if self.site.observed:
+            ident = payment_id(self.verified.key)
+            yield Tell(events.Released(payment_id=ident, route=self.route.name, reason=reason, status=status))
 
     def _row(self, payment_row_id: RowId) -> book.PaymentRow:
         r = self.reserve
@@ -647,6 +423,27 @@ class _Job:
             transaction=outcome.transaction if isinstance(outcome, Settled) else "",
             amount_atomic=self.verified.price.amount_atomic,
             v1_network=self.v1_network,
+        )
+
+    def _reserved(self) -> events.Event:
+        reserve = self.reserve
+        return events.Reserved(
+            payment_id=payment_id(reserve.key),
+            route=self.route.name,
+            rail=reserve.rail,
+            payer=reserve.payer,
+            amount_atomic=reserve.charge_amount,
+            asset=reserve.asset,
+        )
+
+    def _served(self, status: int, latency_ms: int) -> events.Event:
+        return events.Served(
+            payment_id=payment_id(self.reserve.key),
+            route=self.route.name,
+            status=status,
+            amount_atomic=self.reserve.charge_amount,
+            asset=self.reserve.asset,
+            latency_ms=latency_ms,
         )
 
     def _facts(self) -> dict[str, str]:

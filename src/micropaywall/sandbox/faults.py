@@ -8,15 +8,25 @@ request's ``Sandbox-Fault`` header (then it meets that request's payment). Only 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 from typing import Final
 
-from micropaywall.errors import ConfigurationError
+from micropaywall.errors import ConfigurationError, RequestRefused
 
-__all__ = ["FAULTS_MAX", "HEADER", "Fault", "FaultName", "FaultState", "Strikes", "parse_fault", "parse_faults"]
+__all__ = [
+    "FAULTS_MAX",
+    "HEADER",
+    "Fault",
+    "FaultName",
+    "FaultState",
+    "Strikes",
+    "parse_fault",
+    "parse_faults",
+    "parse_header",
+]
 
 HEADER: Final = b"sandbox-fault"
 """The request header, lower case. Several faults are separated by commas."""
@@ -184,6 +194,11 @@ class FaultName(Enum):
         self.argument = argument
         self.meaning = meaning
 
+    @property
+    def by_header(self) -> bool:
+        """Whether one request may ask for it: not what would never end, nor what happens long after the request."""
+        return self not in (FaultName.UNREACHABLE, FaultName.REFUND_ANSWER_LOST, FaultName.REFUND_REJECTED)
+
 
 _BY_TEXT: Final = {name.text: name for name in FaultName}
 
@@ -260,6 +275,26 @@ def parse_faults(texts: Iterable[str]) -> tuple[Fault, ...]:
             )
         faults[fault.name] = fault
     return tuple(faults.values())
+
+
+def parse_header(values: Sequence[bytes]) -> tuple[Fault, ...]:
+    """Read the ``Sandbox-Fault`` lines of a request; RequestRefused when they name no fault that a request may ask for."""
+    text = b",".join(values).decode("latin-1")
+    if not text.strip():
+        return ()
+    try:
+        faults = parse_faults(text.split(","))
+    except ConfigurationError as error:
+        raise RequestRefused(error.detail, expected=error.expected, received=error.received, hint=error.hint) from None
+    for fault in faults:
+        if not fault.name.by_header:
+            raise RequestRefused(
+                f"the sandbox fault {fault.name.text} is for the seller's configuration only",
+                expected=sorted(name.text for name in FaultName if name.by_header),
+                received=str(fault),
+                hint=_HINT,
+            )
+    return faults
 
 
 _HINT: Final = "See docs/reference/sandbox-faults.md."
