@@ -17,9 +17,10 @@ from typing import IO, Any, Final
 from urllib.parse import quote
 
 from micropaywall import limits
-from micropaywall.core import paywall as flow
+from micropaywall.core import effects
 from micropaywall.core.challenge import REQUEST_HEADERS, paid_headers, problem_response
 from micropaywall.core.model import Credential, Dialect, Receipt, Request, StoredResponse
+from micropaywall.core.paywall import serve
 from micropaywall.core.routes import Route
 from micropaywall.errors import AmbiguousPath, MicropaywallError, RequestBodyTooLarge, RequestRefused
 from micropaywall.proto import x402
@@ -207,10 +208,10 @@ class Exchange:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._flow: flow.Flow | None = None
+        self._flow: effects.Flow | None = None
         self._route: Route | None = None
         self._request: Request | None = None
-        self._effect: flow.Effect | None = None
+        self._effect: effects.Effect | None = None
         self._start: Message | None = None
         self._held: IO[bytes] | None = None
         self._chunks: list[bytes] = []
@@ -264,7 +265,7 @@ class Exchange:
             await self._begin(route)
         except _ClientGone:
             self._override = problem_response(RequestRefused("the request was not complete"))
-        if isinstance(self._effect, flow.RunHandler):
+        if isinstance(self._effect, effects.RunHandler):
             self._scope[PAYMENT] = self._effect.facts
         return self._override is None
 
@@ -278,7 +279,7 @@ class Exchange:
         except MicropaywallError as error:
             await self._finish(await self._paywall.refused(route, self._request, error))
             return
-        self._flow = flow.serve(self._paywall, route, self._request, credential)
+        self._flow = serve(self._paywall, route, self._request, credential)
         await self._advance(None)
 
     async def _run_app(self) -> None:
@@ -287,7 +288,7 @@ class Exchange:
             if self._bound:
                 await self._app(scope, self._receiving, self._sending)
             else:
-                assert isinstance(effect, flow.RunHandler)
+                assert isinstance(effect, effects.RunHandler)
                 scope = {**scope, "extensions": _without_shortcuts(scope), PAYMENT: effect.facts}
                 async with asyncio.timeout(effect.timeout_s) as self._timeout:
                     await self._app(scope, self._receiving, self._sending)
@@ -331,13 +332,13 @@ class Exchange:
             effect = steps.send(value) if error is None else steps.throw(error)
             while True:
                 kind = effect.__class__
-                if kind is flow.RunHandler:
+                if kind is effects.RunHandler:
                     self._effect = effect
                     return
                 try:
-                    if kind is flow.ReadBody:
+                    if kind is effects.ReadBody:
                         value = await self._read_body(effect.limit)  # type: ignore[union-attr]
-                    elif kind is flow.Stream:
+                    elif kind is effects.Stream:
                         await self._start_stream(effect.receipt)  # type: ignore[union-attr]
                         if self._producing:
                             self._effect = effect
@@ -357,7 +358,7 @@ class Exchange:
             if raised is not error:
                 raise
 
-    async def _answer(self, answer: flow.Answer) -> None:
+    async def _answer(self, answer: effects.Answer) -> None:
         if answer.response is None:
             self._finished = True
             return
@@ -368,13 +369,17 @@ class Exchange:
 
     async def _finish(self, response: StoredResponse) -> None:
         """Send the decided answer, or, before a framework has answered for its endpoint, keep it to replace that answer."""
-        if self._timeout is not None:
-            self._timeout.reschedule(None)
+        self._stop_timing()
         if self._bound and self._start is None:
             self._override = response
             return
         self._finished = True
         await _send_response(self._send, response, self._scope["method"])
+
+    def _stop_timing(self) -> None:
+        """The timeout is for the handler's answer, not for what its application does afterwards."""
+        if self._timeout is not None and not self._timeout.expired():
+            self._timeout.reschedule(None)
 
     # -- the application's side --------------------------------------------------------------------------------------
 
@@ -433,7 +438,7 @@ class Exchange:
             return
         if self._streaming:
             await self._pass_on(message)
-        elif not isinstance(self._effect, flow.RunHandler):
+        elif not isinstance(self._effect, effects.RunHandler):
             await self._send(message)  # nothing was priced
         elif kind == "http.response.start":
             self._start = message
@@ -455,7 +460,7 @@ class Exchange:
             )
             if response is None:
                 self._chunks.append(bytes(body))
-            await self._handled(flow.Handled(start["status"], headers, response))
+            await self._handled(effects.Handled(start["status"], headers, response))
             return
         self._store(bytes(body))
         if more and not _streams(headers) and self._held_bytes <= self._paywall.held_disk_bytes:
@@ -463,11 +468,10 @@ class Exchange:
         response = None
         if not more and self._held_bytes <= self._paywall.stored_bytes:
             response = StoredResponse(start["status"], headers, b"".join(self._take_held()))
-        await self._handled(flow.Handled(start["status"], headers, response))
+        await self._handled(effects.Handled(start["status"], headers, response))
 
-    async def _handled(self, handled: flow.Handled) -> None:
-        if self._timeout is not None:
-            self._timeout.reschedule(None)
+    async def _handled(self, handled: effects.Handled) -> None:
+        self._stop_timing()
         await self._advance(handled)
 
     def _store(self, body: bytes) -> None:

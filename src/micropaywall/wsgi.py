@@ -17,9 +17,10 @@ from typing import IO, Any, Final
 from urllib.parse import quote
 
 from micropaywall import limits
-from micropaywall.core import paywall as flow
+from micropaywall.core import effects
 from micropaywall.core.challenge import REQUEST_HEADERS, paid_headers, problem_response
 from micropaywall.core.model import Credential, Receipt, Request, StoredResponse
+from micropaywall.core.paywall import serve
 from micropaywall.core.routes import Route
 from micropaywall.errors import AmbiguousPath, MicropaywallError, RequestBodyTooLarge
 from micropaywall.proto import x402
@@ -148,11 +149,11 @@ class Exchange:
         self._portal = site.portal
         self._environ = environ
         self._start_response = start_response
-        self._flow: flow.Flow | None = None
+        self._flow: effects.Flow | None = None
         self._route: Route | None = None
         self._request: Request | None = None
         self._credential: Credential | None = None
-        self._waits_for: flow.Effect | None = None
+        self._waits_for: effects.Effect | None = None
         self._decided: StoredResponse | None = None
         self._override: StoredResponse | None = None
 
@@ -192,9 +193,9 @@ class Exchange:
         except MicropaywallError as error:
             self._decided = self._portal.call(self._paywall.refused(route, self._request, error))
             return
-        self._flow = flow.serve(self._paywall, route, self._request, self._credential)
+        self._flow = serve(self._paywall, route, self._request, self._credential)
         self._advance(None)
-        if isinstance(self._waits_for, flow.RunHandler):
+        if isinstance(self._waits_for, effects.RunHandler):
             self._environ[PAYMENT] = self._waits_for.facts
 
     # -- driving the flow --------------------------------------------------------------------------------------------
@@ -208,11 +209,11 @@ class Exchange:
         try:
             effect = steps.send(value) if error is None else steps.throw(error)
             while True:
-                if isinstance(effect, (flow.RunHandler, flow.Stream)):
+                if isinstance(effect, (effects.RunHandler, effects.Stream)):
                     self._waits_for = effect
                     return
                 try:
-                    if isinstance(effect, flow.ReadBody):
+                    if isinstance(effect, effects.ReadBody):
                         value = self._read_body(effect.limit)
                     else:
                         value = self._portal.call(self._paywall.perform(effect))
@@ -221,7 +222,7 @@ class Exchange:
                 else:
                     effect = steps.send(value)
         except StopIteration as done:
-            answer: flow.Answer = done.value
+            answer: effects.Answer = done.value
             if answer.response is not None:
                 headers = answer.response.headers
                 if answer.receipt is not None:
@@ -258,7 +259,7 @@ class Exchange:
     def _handle(self) -> Iterable[bytes]:
         run = _Run(self._app, self._environ, self._paywall)
         began = time.monotonic()
-        timeout_s = self._waits_for.timeout_s if isinstance(self._waits_for, flow.RunHandler) else None
+        timeout_s = self._waits_for.timeout_s if isinstance(self._waits_for, effects.RunHandler) else None
         try:
             run.begin()
             if self._override is not None:
@@ -271,7 +272,7 @@ class Exchange:
             handled = run.hold()
         except BaseException as error:
             run.close()
-            if self._flow is not None and isinstance(self._waits_for, flow.RunHandler):
+            if self._flow is not None and isinstance(self._waits_for, effects.RunHandler):
                 own = isinstance(error, TimeoutError)
                 self._advance(None, RuntimeError("the application timed out by itself") if own else error)
             raise
@@ -280,7 +281,7 @@ class Exchange:
             self._advance(None, TimeoutError())
         else:
             self._advance(handled)
-        if isinstance(self._waits_for, flow.Stream):
+        if isinstance(self._waits_for, effects.Stream):
             return self._stream(run, self._waits_for.receipt)
         run.close()
         return self._send_decided()
@@ -337,7 +338,7 @@ class _Run:
         """The header lines as bytes, names lower-cased."""
         return tuple((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in self.headers)
 
-    def hold(self) -> flow.Handled:
+    def hold(self) -> effects.Handled:
         """Read the body while it may be held; ``response`` None when it streams, outgrew that, or is too large to keep."""
         code, headers = int(self.status[:3]), self.raw_headers()
         names = {name for name, _ in headers}
@@ -354,8 +355,8 @@ class _Run:
             else:
                 self._ended = True
         if self._ended and self._size <= self._paywall.stored_bytes:
-            return flow.Handled(code, headers, StoredResponse(code, headers, b"".join(self._take_held())))
-        return flow.Handled(code, headers, None)
+            return effects.Handled(code, headers, StoredResponse(code, headers, b"".join(self._take_held())))
+        return effects.Handled(code, headers, None)
 
     def rest(self) -> Iterable[bytes]:
         """Everything not yet handed out; closes the application's iterable at the end."""

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import pytest
 from tests.integration.seller_process import PAYEE, app_in, paywall_in
 from tests.kit.call import call
@@ -47,7 +49,7 @@ async def test_a_killed_seller_serves_the_same_payment_once_after_restart(
     payer = Payer()
     header = await presigned(tmp_path, mode, payer)
     command = [sys.executable, str(PROGRAM), str(tmp_path), mode, header, "--die", point]
-    killed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    killed = await anyio.to_thread.run_sync(run, command)
     assert killed.returncode != 0, killed.stdout
     assert killed.stdout == "", "it answered before it died"
 
@@ -60,7 +62,7 @@ async def test_a_killed_seller_serves_the_same_payment_once_after_restart(
         if answer.status not in (409, 503):
             break
         assert "payment-required" not in dict(answer.headers), "a new price while the outcome is open"
-        await __import__("anyio").sleep(0.1)
+        await anyio.sleep(0.1)
     assert (answer.status, answer.body) == (200, b"the resource"), answer.body
     again = await call(app, "GET", "/resource", headers=[(name.encode(), value.encode())])
     assert (again.status, again.body) == (200, b"the resource")
@@ -74,10 +76,12 @@ async def test_a_killed_seller_serves_the_same_payment_once_after_restart(
     assert report.ok, report
 
 
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
 async def settled(paywall: object, payer: Payer) -> None:
     """Wait until nothing of the payment is in the air (deferred settles in the background)."""
-    import anyio
-
     for _ in range(100):
         records = [record async for record in paywall.ledger.records()]  # type: ignore[attr-defined]
         if records and all(
@@ -93,8 +97,14 @@ async def test_250_presentations_over_4_processes_run_one_handler_and_one_settle
     payer = Payer()
     header = await presigned(tmp_path, mode, payer)
     command = [sys.executable, str(PROGRAM), str(tmp_path), mode, header, "--times", "63"]
-    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    answers = [line for worker in workers for line in worker.communicate(timeout=120)[0].splitlines()]
+    answers: list[str] = []
+
+    async def worker() -> None:
+        answers.extend((await anyio.to_thread.run_sync(run, command)).stdout.splitlines())
+
+    async with anyio.create_task_group() as group:
+        for _ in range(4):
+            group.start_soon(worker)
     assert len(answers) == 252
     assert (tmp_path / "runs").read_text().count("\n") == 1
     assert any('"status": 200' in line for line in answers)

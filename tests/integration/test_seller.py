@@ -373,7 +373,8 @@ async def test_an_edited_offer_is_refused(site: Site, field: str) -> None:
     name, value = Payer().pay(required)
     document = decode(value)
     document["accepted"][field] = {"maxTimeoutSeconds": 9}.get(field, "1")
-    assert await refused(site, (name, encode(document))) == "offer_mismatch"
+    expected = "quote_invalid" if field == "amount" else "offer_mismatch"
+    assert await refused(site, (name, encode(document))) == expected
 
 
 async def test_a_quote_for_another_route_method_or_host_is_refused(site: Site) -> None:

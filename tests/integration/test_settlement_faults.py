@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from starlette.applications import Starlette
@@ -38,7 +38,8 @@ class ScriptedSettlement:
         self.on_status: Answering = self.look
         self.submissions = 0
         self.moved: dict[bytes, str] = {}
-        self.hang = False
+        self.answering = asyncio.Event()
+        self.answering.set()
 
     def transfer(self, payment: PaymentRow) -> Outcome:
         """Move the value; a network that answers every repeat with success."""
@@ -47,12 +48,11 @@ class ScriptedSettlement:
 
     def look(self, payment: PaymentRow) -> Outcome:
         found = self.moved.get(payment.key)
-        return Settled(found, payment.amount) if found else Unknown("not seen")
+        return Settled(found, payment.amount) if found else Unknown("not seen", doubt="absent")
 
     async def settle(self, payments: Sequence[PaymentRow]) -> list[Outcome]:
         self.submissions += len(payments)
-        while self.hang:
-            await asyncio.sleep(0.01)
+        await self.answering.wait()
         return [self.on_settle(payment) for payment in payments]
 
     async def status(self, payments: Sequence[PaymentRow]) -> list[Outcome]:
@@ -94,7 +94,7 @@ class Shop:
         assert row is not None
         return row
 
-    async def __aenter__(self) -> Shop:
+    async def __aenter__(self) -> Self:
         await self.paywall.start()
         return self
 
@@ -138,10 +138,10 @@ async def test_a_lost_answer_is_unknown_and_the_same_payment_is_served_in_the_en
 async def test_an_answer_that_comes_too_late_completes_the_payment(tmp_path: Path) -> None:
     async with Shop(tmp_path) as shop:
         header = Payer().pay((await shop.get()).required)
-        shop.network.hang = True
+        shop.network.answering.clear()
         answer = await shop.get(header)
         assert (answer.status, answer.json["code"]) == (503, "outcome_unknown")
-        shop.network.hang = False
+        shop.network.answering.set()
         await asyncio.sleep(0.2)
         again = await shop.get(header)
         assert (again.status, again.body) == (200, b"the resource")

@@ -28,6 +28,8 @@ def wsgi_call(
     ``leave_after``: the client goes away after so many pieces of the body.
     """
     path, _, query = target.partition("?")
+    if "://" in path:  # the absolute form; servers take the path out of it
+        path = "/" + path.partition("://")[2].partition("/")[2]
     environ: dict[str, Any] = {
         "REQUEST_METHOD": method,
         "SCRIPT_NAME": "",

@@ -14,8 +14,8 @@ from typing import Any
 
 from micropaywall import limits
 from micropaywall.core import page
+from micropaywall.core.matching import terms_of
 from micropaywall.core.model import Dialect, Offer, Receipt, Request, StoredResponse
-from micropaywall.core.paywall import terms_of
 from micropaywall.core.quote import write_quote
 from micropaywall.core.routes import Route
 from micropaywall.errors import MicropaywallError

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from micropaywall import limits
 from micropaywall.clock import Clock, SystemClock
-from micropaywall.core import book
+from micropaywall.core import book, effects
 from micropaywall.core import paywall as flow
 from micropaywall.core.challenge import Challenger, problem_response
 from micropaywall.core.lives import PaymentState
@@ -21,6 +21,7 @@ from micropaywall.core.routes import PriceFunction, PriceSpec, Route, RouteTable
 from micropaywall.errors import ConfigurationError, CredentialMalformed, MicropaywallError, PaymentNotFound
 from micropaywall.ids import key_prefix, payment_id, row_id
 from micropaywall.money import Price
+from micropaywall.observe import SILENT, Observer, events
 from micropaywall.proto import x402
 from micropaywall.seller.assembly import open_ledger, open_rails
 from micropaywall.seller.status import payment_status
@@ -45,7 +46,7 @@ class Paywall:
     ``ledger`` is ``sqlite:///path`` or an open Ledger; default: the user's own book. ``public_url`` is the origin that buyers
     see (``https://api.example.com``), needed behind a reverse proxy. The ``…_bytes`` bound a response that waits for its settlement
     in memory and on disk, and one that is kept for a retry. ``background`` runs settlement and recovery in this
-    process; turn it off when ``micropaywall worker`` does it.
+    process; turn it off when ``micropaywall worker`` does it. ``observer`` is told of what happens (`observe`).
 
     Nothing is opened until the first request or `start`. Raises ConfigurationError for anything that cannot work.
     """
@@ -65,6 +66,7 @@ class Paywall:
         settle_timeout_s: float = limits.SETTLE_TIMEOUT_S,
         background: bool = True,
         clock: Clock | None = None,
+        observer: Observer = SILENT,
         rail_options: Mapping[str, Mapping[str, object]] | None = None,
     ) -> None:
         self.table = RouteTable.of(routes or {})
@@ -72,6 +74,9 @@ class Paywall:
         self.public_url = _origin(public_url)
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.quote_key = b""
+        self.observer = observer
+        self.observed = observer is not SILENT
+        self.noted_headers: frozenset[bytes] = frozenset()
         self.started = False
         self.bound = False
         self.rails: tuple[Rail, ...] = open_rails(rails, pay_to=pay_to, options=rail_options or {}, clock=self.clock)
@@ -105,6 +110,15 @@ class Paywall:
             )
         return self._ledger
 
+    @property
+    def settler(self) -> Settler:
+        """What settles while a buyer waits; ConfigurationError before `start`."""
+        if self._settler is None:
+            raise ConfigurationError(
+                "the paywall is not started", hint="await paywall.start(), or serve a request first"
+            )
+        return self._settler
+
     async def start(self) -> None:
         """Open the book, recover what an earlier process left, begin background work. Idempotent."""
         if self._starting is None:
@@ -118,12 +132,18 @@ class Paywall:
         book_ = await open_ledger(given) if given is None or isinstance(given, str) else given
         self.quote_key = await book_.meta("quote_key", secrets.token_bytes(32))
         self.challenger = Challenger(self.quote_key, self.offers, self._lifetime_s)
+        self.noted_headers = frozenset().union(*(getattr(rail.settlement, "noted_headers", ()) for rail in self.rails))
         settlements = {(rail.seller.name, rail.seller.network): rail.settlement for rail in self.rails}
         self._settler = Settler(
-            book_, settlements, clock=self.clock, owner=self.owner, timeout_s=self._settle_timeout_s
+            book_,
+            settlements,
+            clock=self.clock,
+            owner=self.owner,
+            timeout_s=self._settle_timeout_s,
+            observer=self.observer,
         )
         if self._background:
-            worker = SettlementWorker(book_, settlements, clock=self.clock, owner=self.owner)
+            worker = SettlementWorker(book_, settlements, clock=self.clock, owner=self.owner, observer=self.observer)
             self._worker_stop = worker.stop
             self._worker_task = asyncio.create_task(worker.run(), name="micropaywall-settlement")
         self._ledger = book_
@@ -140,6 +160,8 @@ class Paywall:
             self._worker_task = self._worker_stop = None
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=limits.SETTLE_TIMEOUT_S)
+        if self._settler is not None:
+            await self._settler.drain()
         for rail in self.rails:
             await rail.settlement.close()
         if self._ledger is not None and not self._is_given():
@@ -216,38 +238,45 @@ class Paywall:
             price: Price | None = done.value
             return price
 
-    async def perform(self, effect: flow.Effect) -> Any:
+    async def perform(self, effect: effects.Effect) -> Any:
         """Carry out one effect of the flow that does not concern the connection."""
-        kind = effect.__class__
-        if kind is flow.Book:
-            return await self._ledger.apply(effect.command)  # type: ignore[union-attr]
-        if kind is flow.Now:
+        if isinstance(effect, effects.Book):
+            return await self.ledger.apply(effect.command)
+        if isinstance(effect, effects.Now):
             return self.clock.now_ms()
-        if kind is flow.NewIds:
+        if isinstance(effect, effects.NewIds):
             now_ms = self.clock.now_ms()
             noise = os.urandom(20)
             return now_ms, row_id(now_ms, noise[:10]), row_id(now_ms, noise[10:])
-        if kind is flow.Settle:
-            assert self._settler is not None
-            return await self._settler.settle(effect.payment, ask_first=effect.ask_first)  # type: ignore[union-attr]
-        if kind is flow.FindPayment:
-            return await self.ledger.payment(effect.key)  # type: ignore[union-attr]
-        if kind is flow.FindResponse:
-            return await self.ledger.response(effect.charge_id)  # type: ignore[union-attr]
-        if kind is flow.AskPrice:
-            spec = effect.route.price(effect.request)  # type: ignore[union-attr,operator]
+        if isinstance(effect, effects.Settle):
+            return await self.settler.settle(effect.payment, ask_first=effect.ask_first)
+        if isinstance(effect, effects.Tell):
+            return self.observer.notify(effect.event)
+        if isinstance(effect, effects.FindPayment):
+            return await self.ledger.payment(effect.key)
+        if isinstance(effect, effects.FindResponse):
+            return await self.ledger.response(effect.charge_id)
+        if isinstance(effect, effects.NoteRequest):
+            return await self.settler.note_request(effect.rail, effect.network, effect.key, effect.headers)
+        if isinstance(effect, effects.AskPrice) and not isinstance(effect.route.price, Price):
+            spec = effect.route.price(effect.request)
             return await spec if inspect.isawaitable(spec) else spec
-        raise LookupError(f"{kind.__name__} is for the adapter")
+        raise LookupError(f"{type(effect).__name__} is for the adapter")
 
     async def unpaid(self, route: Route, request: Request) -> StoredResponse | None:
         """The 402 for a request without credential; None when its price function says that it is free."""
         price = route.price if isinstance(route.price, Price) else await self.price(route, request)
         if price is None:
             return None
+        if self.observed:
+            self.observer.notify(events.Offered(route=route.name, price=str(price)))
         return self.challenger.unpaid(route, request, price, now_s=self.clock.now_ms() // 1000)
 
     async def refused(self, route: Route, request: Request, error: MicropaywallError) -> StoredResponse:
         """The answer to a refused credential."""
+        if self.observed:
+            ident = str(error.facts.get("paymentId", ""))
+            self.observer.notify(events.Refused(route=route.name, code=error.code, payment_id=ident))
         price: Price | None = None
         if error.status == 402:
             price = route.price if isinstance(route.price, Price) else await self.price(route, request)
