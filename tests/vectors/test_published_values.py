@@ -35,6 +35,10 @@ USDC_DOMAIN = domain_separator("USDC", "2", CHAIN, USDC)
 PERMIT2_DOMAIN = domain_separator("Permit2", None, CHAIN, PERMIT2)
 CHANNEL_DOMAIN = domain_separator("x402 Batch Settlement", "1", CHAIN, BATCH_SETTLEMENT)
 
+CHANNEL_CONFIG = (
+    "ChannelConfig(address payer,address payerAuthorizer,address receiver,address receiverAuthorizer,"
+    "address token,uint40 withdrawDelay,bytes32 salt)"
+)
 TOKEN_PERMISSIONS = "TokenPermissions(address token,uint256 amount)"
 PERMIT_TRANSFER = (
     "PermitWitnessTransferFrom(TokenPermissions permitted,address spender,uint256 nonce,uint256 deadline,Witness witness)"
@@ -74,8 +78,7 @@ def test_addresses_have_the_mixed_case_of_eip_55(text):
     ("encoded_type", "expected"),
     [
         (
-            "ChannelConfig(address payer,address payerAuthorizer,address receiver,address receiverAuthorizer,"
-            "address token,uint40 withdrawDelay,bytes32 salt)",
+            CHANNEL_CONFIG,
             "1c9a06ceab9b0ebbd3301dc56c9111bb6d9af421356dc9ccb3b7084c755db308",
         ),
         (

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tools import generate_vectors
 
 from micropaywall.core.model import Offer
 from micropaywall.crypto.address import parse_address
@@ -19,7 +20,6 @@ from micropaywall.rails.exact.facilitator import reason_of
 from micropaywall.rails.exact.seller import ExactSeller
 from micropaywall.rails.exact.types import read_instruction
 from micropaywall.sandbox.token import SANDBOX_TOKEN
-from tools import generate_vectors
 
 VECTORS = Path(__file__).resolve().parents[2] / "vectors"
 TOKENS = {token.network: token for token in generate_vectors.TOKENS.values()}
