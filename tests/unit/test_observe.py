@@ -22,6 +22,7 @@ from micropaywall import observe
 from micropaywall.observe import events, logs
 from micropaywall.observe.opentelemetry import OpenTelemetryObserver
 from micropaywall.observe.prometheus import CODES_MAX, PrometheusObserver
+from micropaywall.observe.together import Together
 
 ALL = [
     kind
@@ -82,7 +83,7 @@ def test_an_observer_that_raises_disturbs_neither_the_others_nor_the_payment(cap
         def notify(self, event: events.Event, /) -> None:
             seen.append(event)
 
-    observe.Together(Broken(), observe.SILENT, Keeping()).notify(SERVED)
+    Together(Broken(), observe.SILENT, Keeping()).notify(SERVED)
     assert seen == [SERVED]
     assert "observer Broken failed" in caplog.text
 

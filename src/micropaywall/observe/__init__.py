@@ -1,6 +1,7 @@
 """What happens, told to whoever wants to know: one port, and adapters for logs, Prometheus and OpenTelemetry.
 
-The adapters (`observe.logs`, `observe.prometheus`, `observe.opentelemetry`) are imported by who uses them.
+The adapters (`observe.logs`, `observe.prometheus`, `observe.opentelemetry`), and `observe.together` for several at once, are
+imported by who uses them: this package itself is pure, and the core may speak of events.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from micropaywall.observe.events import (
     Settled,
     Unknown,
 )
-from micropaywall.observe.port import SILENT, Observer, Silent, Together
+from micropaywall.observe.port import SILENT, Observer, Silent
 
 __all__ = [
     "SILENT",
@@ -44,6 +45,5 @@ __all__ = [
     "Served",
     "Settled",
     "Silent",
-    "Together",
     "Unknown",
 ]

@@ -1,17 +1,16 @@
-"""Who is told: one method, any number of listeners, and none of them can disturb a payment."""
+"""Who is told: one method."""
 
 from __future__ import annotations
 
-import logging
 from typing import Final, Protocol
 
 from micropaywall.observe.events import Event
 
-__all__ = ["SILENT", "Observer", "Silent", "Together"]
+__all__ = ["SILENT", "Observer", "Silent"]
 
 
 class Observer(Protocol):
-    """Told of every event, synchronously and on the hot path: return quickly, never block."""
+    """Told of every event, synchronously and on the hot path: return quickly, never block. See also `observe.together`."""
 
     def notify(self, event: Event, /) -> None:
         """Take note of ``event``."""
@@ -26,18 +25,3 @@ class Silent:
 
 
 SILENT: Final = Silent()
-
-
-class Together:
-    """Several observers as one. One that raises is logged, and the others and the payment go on."""
-
-    def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
-
-    def notify(self, event: Event, /) -> None:
-        """Tell each."""
-        for observer in self._observers:
-            try:
-                observer.notify(event)
-            except Exception:  # a metrics library must not decide whether somebody is served
-                logging.getLogger("micropaywall").exception("observer %s failed", type(observer).__name__)
