@@ -22,6 +22,7 @@ from micropaywall.errors import ConfigurationError, CredentialMalformed, Micropa
 from micropaywall.ids import key_prefix, payment_id, row_id
 from micropaywall.money import Price
 from micropaywall.observe import SILENT, Observer, events
+from micropaywall.observe.together import Together
 from micropaywall.proto import x402
 from micropaywall.seller.assembly import open_ledger, open_rails
 from micropaywall.seller.status import payment_status
@@ -74,7 +75,7 @@ class Paywall:
         self.public_url = _origin(public_url)
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.quote_key = b""
-        self.observer = observer
+        self.observer = SILENT if observer is SILENT else Together(observer)
         self.observed = observer is not SILENT
         self.noted_headers: frozenset[bytes] = frozenset()
         self.started = False
