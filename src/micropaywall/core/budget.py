@@ -110,14 +110,14 @@ class Purchase:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What was spent in one asset within a window: ``counted`` against the budget, and ``signed`` in all.
+    """What was spent in one asset within a window, in whole units: ``counted`` against the budget, and ``signed`` in all.
 
     The difference is what sellers said they refused: that signed payments came to nothing is, for a while, their word only.
     """
 
     asset: Asset
-    counted_atomic: int
-    signed_atomic: int
+    counted: Fraction
+    signed: Fraction
 
 
 SpentLookup = Callable[[Limit, str], Sequence[Spent]]
@@ -158,7 +158,7 @@ def spend(limits: Collection[Limit], purchase: Purchase, spent: SpentLookup) -> 
     for limit in relevant:
         cap = Fraction(limit.amount.value)
         if limit.window == "payment":
-            if _whole(price.amount_atomic, price.asset) > cap:
+            if _whole(price) > cap:
                 raise BudgetExceeded(
                     f"the price is above the limit of {limit}",
                     expected=f"at most {limit.amount}",
@@ -167,9 +167,9 @@ def spend(limits: Collection[Limit], purchase: Purchase, spent: SpentLookup) -> 
                 )
             continue
         rows = [row for row in spent(limit, purchase.subject(limit.scope)) if covers(limit.amount.unit, row.asset)]
-        counted = sum((_whole(row.counted_atomic, row.asset) for row in rows), Fraction(0))
-        signed = sum((_whole(row.signed_atomic, row.asset) for row in rows), Fraction(0))
-        asked = _whole(price.amount_atomic, price.asset)
+        counted = sum((row.counted for row in rows), Fraction(0))
+        signed = sum((row.signed for row in rows), Fraction(0))
+        asked = _whole(price)
         if counted + asked > cap:
             raise BudgetExceeded(
                 f"the budget of {limit} has no room for this payment",
@@ -187,8 +187,8 @@ def spend(limits: Collection[Limit], purchase: Purchase, spent: SpentLookup) -> 
             )
 
 
-def _whole(amount_atomic: int, asset: Asset) -> Fraction:
-    return Fraction(amount_atomic, 10**asset.decimals)
+def _whole(price: Money) -> Fraction:
+    return Fraction(price.amount_atomic, 10**price.asset.decimals)
 
 
 def _text(value: Fraction) -> str:

@@ -225,6 +225,7 @@ def _reserve(
         draft = Draft(
             agent=buyer.agent,
             call_key=call.key,
+            replay_served=call.replay_served,
             fingerprint=fingerprint(call),
             endpoint=_endpoint(call),
             target=target,

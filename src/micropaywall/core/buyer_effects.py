@@ -93,10 +93,11 @@ class NoAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A payment that is about to be reserved. ``endpoint`` as in `PurchaseRow`."""
+    """A payment that is about to be reserved. ``endpoint`` as in `PurchaseRow`, ``replay_served`` as in `Call`."""
 
     agent: str
     call_key: str
+    replay_served: bool
     fingerprint: Fingerprint
     endpoint: str
     target: Target
