@@ -1,8 +1,6 @@
 """``python -m micropaywall`` is the command line."""
 
-from __future__ import annotations
-
 from micropaywall.cli import main
 
-if __name__ == "__main__":  # worker processes import this module again under another name
+if __name__ == "__main__":  # worker processes import this module again, under another name
     main()

@@ -20,7 +20,9 @@ __all__ = ["root", "run"]
 
 _C: Final = "micropaywall.cli"
 _MEMBERS: Final = {
+    "serve": Member(f"{_C}.serve:serve", "Put a price on an application, or on sample resources.", "Sell"),
     "wallet": Member(f"{_C}.wallet:wallet", "Create, import, list and fund wallets.", "Buy"),
+    "doctor": Member(f"{_C}.doctor:doctor", "Explain a 402, check a configuration or this installation.", "Check"),
     "config": Member(f"{_C}.config:config", "Show the settings in force and where each came from.", "Check"),
 }
 

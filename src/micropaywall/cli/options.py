@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["config_option", "yes_option"]
+__all__ = ["config_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,9 +23,3 @@ def config_option(command: F) -> F:
         help="The configuration file (TOML). Default: MICROPAYWALL_CONFIG, else the user's own.",
     )
     return option(command)
-
-
-def yes_option(what: str) -> Callable[[F], F]:
-    """``--yes``: do not ask before ``what``."""
-    option = click.option("--yes", "-y", is_flag=True, help=f"Do not ask before {what}.")
-    return option

@@ -14,7 +14,7 @@ _OPTIONAL = ("uvicorn", "starlette", "httpx2", "httpx", "requests", "fastapi", "
 def versions() -> dict[str, str]:
     """micropaywall, Python, SQLite, the system, and those extras that are there."""
     found = {
-        "micropaywall": _version("micropaywall") or "not installed (running from source)",
+        "micropaywall": _version("micropaywall") or "(from source)",
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",

@@ -10,16 +10,21 @@ from typing import Any, TypeVar
 
 import click
 
+from micropaywall.cli import parts
 from micropaywall.cli.lazy import LazyGroup, Member
+from micropaywall.cli.options import config_option
 from micropaywall.cli.output import Output, json_option
 from micropaywall.cli.screen import Column
-from micropaywall.errors import ConfigurationError, WalletError
+from micropaywall.crypto.address import parse_address, to_checksum
+from micropaywall.errors import ConfigurationError, PriceError, RailError, WalletError
 from micropaywall.home import data_directory
+from micropaywall.money import Money, parse_price
+from micropaywall.sandbox.token import SANDBOX_TOKEN
 from micropaywall.wallets.passphrase import PassphraseSource, from_file, from_prompt, remember_in_keyring
 from micropaywall.wallets.secret import Secret
 from micropaywall.wallets.store import WalletEntry, WalletStore, key_from_hex
 
-__all__ = ["create", "import_", "list_", "wallet"]
+__all__ = ["balance", "create", "fund", "import_", "list_", "wallet"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 _DEFAULT_NAME = "main"
@@ -31,6 +36,8 @@ _DEFAULT_NAME = "main"
         "create": Member(f"{__name__}:create", "Make a wallet with a new key, in an encrypted file."),
         "import": Member(f"{__name__}:import_", "Keep a key or a keystore file of another program."),
         "list": Member(f"{__name__}:list_", "The wallets of this user."),
+        "balance": Member(f"{__name__}:balance", "What wallets or addresses have on the sandbox network."),
+        "fund": Member(f"{__name__}:fund", "Sandbox money from the faucet."),
     },
 )
 def wallet() -> None:
@@ -187,3 +194,92 @@ def list_(out: Output) -> None:
             for entry in entries
         ],
     )
+
+
+def _holder(store: WalletStore, text: str) -> tuple[str, str]:
+    """Name ("" for a bare address) and address of what a person named."""
+    if text.startswith("0x") and len(text) > 4:
+        try:
+            return "", to_checksum(parse_address(text))
+        except ValueError:
+            raise WalletError("that is no address", expected="0x and 40 hex digits, or a wallet's name") from None
+    entry = store.entry(text)
+    if entry.address is None:
+        raise WalletError(f"the file of wallet {text!r} names no address", received=str(entry.path))
+    return entry.name, entry.address
+
+
+@click.command()
+@click.argument("holders", nargs=-1, metavar="[WALLET|ADDRESS]...")
+@config_option
+@json_option
+def balance(out: Output, holders: tuple[str, ...], config_file: Path | None) -> None:
+    """What wallets or addresses have on the sandbox network; all wallets when none is named."""
+    from micropaywall.settings import load_settings
+
+    store = WalletStore(data_directory())
+    named = holders or tuple(entry.name for entry in store.entries() if entry.address)
+    if not named:
+        store.sandbox()
+        named = (store.default_name(),)
+    found = [_holder(store, text) for text in named]
+    network = parts.sandbox_network(load_settings(config_file).settings)
+    try:
+        amounts = [
+            SANDBOX_TOKEN.asset.money(value)
+            for value in network.balances([parse_address(address) for _, address in found])
+        ]
+    finally:
+        network.close()
+    out.document([_balance(name, address, money) for (name, address), money in zip(found, amounts, strict=True)])
+    out.table(
+        [Column("wallet"), Column("address", keep="both"), Column("balance", right=True), Column("network")],
+        [
+            (name or "-", address, str(money), f"sandbox ({SANDBOX_TOKEN.network})")
+            for (name, address), money in zip(found, amounts, strict=True)
+        ],
+    )
+
+
+def _balance(name: str, address: str, money: Money) -> dict[str, object]:
+    return {
+        "wallet": name or None,
+        "address": address,
+        "balance": str(money).partition(" ")[0],
+        "balanceAtomic": str(money.amount_atomic),
+        "currency": money.asset.symbol,
+        "network": SANDBOX_TOKEN.network,
+    }
+
+
+@click.command()
+@click.argument("holder", required=False, metavar="[WALLET|ADDRESS]")
+@click.argument("amount", default="$1000")
+@config_option
+@json_option
+def fund(out: Output, holder: str | None, amount: str, config_file: Path | None) -> None:
+    """Give WALLET or ADDRESS sandbox money from the faucet; AMOUNT is $1000 unless another is named.
+
+    Every address starts with money already (1,000 sandbox USDC). Nothing here is worth anything.
+    """
+    from micropaywall.sandbox.chain import Reverted
+    from micropaywall.settings import load_settings
+
+    store = WalletStore(data_directory())
+    if holder is None:
+        store.sandbox()
+    name, address = _holder(store, holder or store.default_name())
+    money = parse_price(amount).in_asset(SANDBOX_TOKEN.asset)
+    if money is None:
+        raise PriceError("the faucet gives sandbox USDC only", expected="$1000 or 1000 USDC", received=amount)
+    raw = parse_address(address)
+    network = parts.sandbox_network(load_settings(config_file).settings)
+    try:
+        result = network.fund(raw, money.amount_atomic, key=secrets.token_bytes(32))
+        after = SANDBOX_TOKEN.asset.money(network.balances([raw])[0])
+    finally:
+        network.close()
+    if isinstance(result, Reverted):
+        raise RailError(f"the faucet gave nothing: {result.why.message}", received=str(money))
+    out.document(_balance(name, address, after) | {"transaction": "0x" + result.hash.hex()})
+    out.check(True, f"{name or address} got {money} and has {after} on the sandbox network")
