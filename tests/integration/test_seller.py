@@ -346,6 +346,27 @@ async def test_a_body_beyond_the_limit_is_refused_before_anything_is_booked(tmp_
         assert (await site.get("/echo", header, method="POST", body=b"x" * 10)).status == 200
 
 
+async def test_an_endless_body_is_cut_at_the_limit(site: Site) -> None:
+    header = Payer().pay((await site.quote("/echo", method="POST")).required)
+    answer = await call(site.app, "POST", "/echo", headers=[header], pieces=iter(lambda: b"x" * 65_536, b""))
+    assert (answer.status, answer.json["code"]) == (413, "request_body_too_large")
+    assert site.shop.runs == 0
+
+
+async def test_a_server_shortcut_does_not_pass_a_response_by_the_paywall(site: Site) -> None:
+    header = Payer().pay((await site.quote("/resource")).required)
+    shortcuts: dict[str, Any] = {"http.response.pathsend": {}, "http.response.zerocopysend": {}, "tls": {}}
+    seen: list[dict[str, Any]] = []
+
+    async def watching(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["extensions"])
+        await site.shop.app()(scope, receive, send)
+
+    site.app = site.paywall.asgi(watching)
+    assert (await site.get("/resource", header, extensions=shortcuts)).status == 200
+    assert seen == [{"tls": {}}]
+
+
 # -- what is refused --------------------------------------------------------------------------------------------------
 
 

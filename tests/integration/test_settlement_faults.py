@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from tests.kit.call import call
-from tests.kit.payer import Payer
+from tests.kit.payer import Payer, decode, encode
 
 from micropaywall import Paywall
 from micropaywall.core.book import Command, PaymentRow, RefundRow, Reserve
@@ -71,6 +71,7 @@ class Shop:
     def __init__(self, tmp_path: Path, *, background: bool = False, price: Any = "$0.001", **route: Any) -> None:
         self.network = ScriptedSettlement()
         self.runs = 0
+        self.fail = False
         rail = Rail(ExactSeller(SANDBOX_TOKEN, PAYEE, name="sandbox"), self.network)
         self.paywall = Paywall(
             {"GET /resource": {"price": price, **route}},
@@ -83,7 +84,7 @@ class Shop:
 
     async def resource(self, request: Request) -> PlainTextResponse:
         self.runs += 1
-        return PlainTextResponse("the resource")
+        return PlainTextResponse("the resource", status_code=500 if self.fail else 200)
 
     async def get(self, *headers: tuple[bytes, bytes]) -> Any:
         return await call(self.app, "GET", "/resource", headers=headers)
@@ -147,6 +148,20 @@ async def test_an_answer_that_comes_too_late_completes_the_payment(tmp_path: Pat
         assert (again.status, again.body) == (200, b"the resource")
         assert shop.network.submissions == 1
         assert shop.runs == 1
+
+
+async def test_a_call_that_hangs_is_not_submitted_a_second_time(tmp_path: Path) -> None:
+    async with Shop(tmp_path, background=True) as shop:
+        header = Payer().pay((await shop.get()).required)
+        shop.network.answering.clear()
+        assert (await shop.get(header)).status == 503
+        for _ in range(12):
+            await asyncio.sleep(0.2)
+            assert (await shop.get(header)).status in (409, 503)
+        shop.network.answering.set()
+        await asyncio.sleep(0.2)
+        assert (await shop.get(header)).status == 200
+        assert shop.network.submissions == 1
 
 
 @pytest.mark.parametrize("mode", ["before", "after"])
@@ -225,6 +240,36 @@ async def test_an_open_payment_is_answered_from_the_book_after_its_window_has_pa
         again = await shop.get(header)
         assert (again.status, again.body) == (200, b"the resource")
         assert (await shop.get(Payer().pay((await shop.get()).required, valid_before=later // 1000 - 9))).status == 402
+
+
+async def test_a_released_payment_is_not_served_after_its_window(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Shop(tmp_path) as shop:
+        header = Payer().pay((await shop.get()).required)
+        shop.fail = True
+        assert (await shop.get(header)).status == 500
+        shop.fail = False
+        later = shop.paywall.clock.now_ms() + 3_600_000
+        monkeypatch.setattr(shop.paywall.clock, "now_ms", lambda: later)
+        answer = await shop.get(header)
+        assert (answer.status, answer.json["code"]) in ((402, "quote_expired"), (402, "payment_spent"))
+        assert shop.runs == 1
+        assert shop.network.moved == {}
+
+
+async def test_an_expired_payment_with_another_signature_is_not_answered_from_the_book(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Shop(tmp_path) as shop:
+        name, value = Payer().pay((await shop.get()).required)
+        assert (await shop.get((name, value))).status == 200
+        document = decode(value)
+        document["payload"]["signature"] = "0x" + "11" * 64 + "1b"
+        later = shop.paywall.clock.now_ms() + 3_600_000
+        monkeypatch.setattr(shop.paywall.clock, "now_ms", lambda: later)
+        answer = await shop.get((name, encode(document)))
+        assert (answer.status, answer.json["code"]) == (402, "quote_expired")
 
 
 async def test_a_quoted_price_holds_while_the_price_moves(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -55,11 +55,18 @@ async def call(
     root_path: str = "",
     host: bytes = b"seller.test",
     leave_after_request: bool = False,
+    pieces: Iterator[bytes] | None = None,
+    extensions: dict[str, Any] | None = None,
 ) -> Response:
-    """Send one request and collect the answer; ``leave_after_request``: the client disconnects once it was sent."""
+    """Send one request and collect the answer; ``leave_after_request``: the client disconnects once it was sent.
+
+    ``pieces`` is a body without a length, sent as it is asked for.
+    """
     response = Response()
     path, _, query = target.partition("?")
     lines = [(b"host", host), *headers]
+    if pieces is not None:
+        lines.append((b"transfer-encoding", b"chunked"))
     if body:
         lines.append((b"content-length", str(len(body)).encode()))
     scope = {
@@ -75,6 +82,7 @@ async def call(
         "headers": lines,
         "client": ("127.0.0.1", 50_000),
         "server": ("127.0.0.1", 80),
+        "extensions": extensions or {},
     }
     sent = False
     gone = asyncio.Event()
@@ -83,6 +91,10 @@ async def call(
 
     async def receive() -> dict[str, Any]:
         nonlocal sent
+        if pieces is not None and not sent:
+            piece = next(pieces, b"")
+            sent = not piece
+            return {"type": "http.request", "body": piece, "more_body": bool(piece)}
         if not sent:
             sent = True
             return {"type": "http.request", "body": body, "more_body": False}
