@@ -29,6 +29,9 @@ REQUEST_BYTES_MAX: Final = 1_048_576
 IDLE_S: Final = 60.0
 """An idle or stalled connection is closed after so long."""
 
+POLL_S: Final = 0.05
+"""How soon `close` is noticed."""
+
 _log = logging.getLogger("micropaywall.sandbox")
 
 
@@ -53,7 +56,12 @@ class SandboxServer:
 
     def start(self) -> None:
         """Serve in the background."""
-        self._thread = threading.Thread(target=self._http.serve_forever, name="micropaywall-sandbox-http", daemon=True)
+        self._thread = threading.Thread(
+            target=self._http.serve_forever,
+            kwargs={"poll_interval": POLL_S},
+            name="micropaywall-sandbox-http",
+            daemon=True,
+        )
         self._thread.start()
 
     def serve(self) -> None:
@@ -90,6 +98,8 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "micropaywall-sandbox"
     sys_version = ""
     timeout = IDLE_S
+    wbufsize = -1  # head and body in one packet: two of them wait for each other (Nagle, delayed acknowledgement)
+    disable_nagle_algorithm = True
     server: _Server
 
     def do_GET(self) -> None:
@@ -142,6 +152,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
         _log.debug(format, *args)
+
+
+def _names_loopback(host: str) -> bool:
+    try:
+        return is_loopback_host(urlsplit(f"//{host}").hostname or "")
+    except ValueError:
+        return False
 
 
 def _refuse(status: int, detail: str) -> RequestRefused:
