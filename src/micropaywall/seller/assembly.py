@@ -32,8 +32,8 @@ def open_rails(
     return tuple(opened)
 
 
-async def open_ledger(url: str | None) -> Ledger:
+async def open_ledger(url: str | None, rails: Sequence[Rail], clock: Clock) -> Ledger:
     """The book at ``url`` (``sqlite:///path``), or the user's own (``<home>/ledger.db``) when it is None."""
     from micropaywall.ledger import open_ledger as opening
 
-    return await opening(url)
+    return await opening(url, assets={rail.seller.asset for rail in rails}, clock=clock)

@@ -85,6 +85,7 @@ class Paywall:
         self._offers: dict[tuple[str, Price], list[tuple[Any, Offer]]] = {}
         self._ledger_given = ledger
         self._ledger: Ledger | None = None
+        self._owned = False
         self._lifetime_s = quote_lifetime_s
         self.held_memory_bytes = held_body_memory_bytes
         self.held_disk_bytes = held_body_disk_bytes
@@ -130,7 +131,11 @@ class Paywall:
 
     async def _open(self) -> None:
         given = self._ledger_given
-        book_ = await open_ledger(given) if given is None or isinstance(given, str) else given
+        self._owned = given is None or isinstance(given, str)
+        if given is None or isinstance(given, str):
+            book_ = await open_ledger(given, self.rails, self.clock)
+        else:
+            book_ = given
         self.quote_key = await book_.meta("quote_key", secrets.token_bytes(32))
         self.challenger = Challenger(self.quote_key, self.offers, self._lifetime_s)
         self.noted_headers = frozenset().union(*(getattr(rail.settlement, "noted_headers", ()) for rail in self.rails))
@@ -165,12 +170,9 @@ class Paywall:
             await self._settler.drain()
         for rail in self.rails:
             await rail.settlement.close()
-        if self._ledger is not None and not self._is_given():
+        if self._ledger is not None and self._owned:
             await self._ledger.close()
         self._ledger = None
-
-    def _is_given(self) -> bool:
-        return self._ledger_given is not None and not isinstance(self._ledger_given, str)
 
     def keep(self, task: asyncio.Task[Any]) -> None:
         """Hold a task that must finish although its request is gone."""
