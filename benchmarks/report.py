@@ -123,3 +123,51 @@ def save(path: Path, sections: Sequence[Section], about: dict[str, object]) -> N
         ],
     }
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+_BEGIN = "<!-- results: written by `make bench` -->"
+_END = "<!-- end of results -->"
+
+
+def markdown(sections: Sequence[Section], about: dict[str, object]) -> str:
+    """The tables as Markdown, for the documentation."""
+    machine = about["machine"]
+    assert isinstance(machine, dict)
+    lines = [
+        f"Measured on {about['date']}: {machine['processor']}, {machine['cores']} cores, {machine['system']}, "
+        f"Python {machine['python']}, SQLite {machine['sqlite']}.",
+    ]
+    for section in sections:
+        timed = any(row.rps is not None for row in section.rows)
+        lines += ["", f"### {section.title}", ""]
+        if timed:
+            lines += ["| | req/s | CPU µs | p50 ms | p99 ms | ratio |", "|---|---:|---:|---:|---:|---|"]
+        else:
+            lines += ["| | |", "|---|---|"]
+        for row in section.rows:
+            if timed:
+                ratio = f"{row.ratio:.2f} of {row.against}" if row.ratio is not None else row.note
+                if row.ratio is not None and row.note:
+                    ratio += f" ({row.note})"
+                lines.append(
+                    f"| {row.name} | {_cell(row.rps, ',.0f')} | {_cell(row.cpu_us, '.1f')} | {_cell(row.p50_ms, '.2f')} "
+                    f"| {_cell(row.p99_ms, '.2f')} | {ratio} |"
+                )
+            else:
+                lines.append(f"| {row.name} | {row.note} |")
+        if section.targets:
+            lines.append("")
+        for target in section.targets:
+            sign = "at most" if target.at_most else "at least"
+            verdict = "held" if target.held else "**missed**"
+            lines.append(
+                f"- {target.name}: {target.found:,.3g}{target.unit} ({sign} {target.bound:,g}{target.unit}), {verdict}"
+            )
+    return "\n".join(lines)
+
+
+def write_page(page: Path, sections: Sequence[Section], about: dict[str, object]) -> None:
+    """Put the tables between the marks of ``page``."""
+    before, _, rest = page.read_text().partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    page.write_text(f"{before}{_BEGIN}\n\n{markdown(sections, about)}\n\n{_END}{after}")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks import book_cases, http_cases, machine, memory_cases, micro_cases, paid_cases
 from benchmarks.load import Tools, find_tools, say
-from benchmarks.report import Section, render, save
+from benchmarks.report import Section, render, save, write_page
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".cache" / "bench"
@@ -98,6 +98,9 @@ def main() -> int:
         target = ROOT / "benchmarks" / "results" / f"{plan.name}.json"
         save(target, found, about)
         say(f"saved {target.relative_to(ROOT)}")
+        if plan is DEFAULT and len(found) == len(available):
+            write_page(ROOT / "docs" / "performance.md", found, about)
+            say("saved docs/performance.md")
     missed = [target.name for section in found for target in section.targets if not target.held]
     for name in missed:
         say(f"missed: {name}")
