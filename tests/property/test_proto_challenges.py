@@ -6,7 +6,7 @@ import base64
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from micropaywall.core.model import Offer, Receipt
@@ -187,7 +187,9 @@ def test_amounts_are_plain_decimals_of_a_uint256(number):
         assert amount_of(other) is None
 
 
-@given(st.text(max_size=5))
+@given(st.text(st.characters(categories=["Nd", "No", "Nl"]), min_size=1, max_size=5))
+@example("１２")
+@example("٣")
 def test_only_ascii_digits_are_amounts(text):
     read = amount_of(text)
     assert read is None or text == str(read)
