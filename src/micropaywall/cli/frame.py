@@ -20,8 +20,10 @@ __all__ = ["root", "run"]
 
 _C: Final = "micropaywall.cli"
 _MEMBERS: Final = {
+    "sandbox": Member(f"{_C}.sandbox:sandbox", "Look at the sandbox network, mine blocks, make trouble.", "Try"),
     "serve": Member(f"{_C}.serve:serve", "Put a price on an application, or on sample resources.", "Sell"),
     "wallet": Member(f"{_C}.wallet:wallet", "Create, import, list and fund wallets.", "Buy"),
+    "budget": Member(f"{_C}.budget:budget", "What may be spent, and what was.", "Buy"),
     "doctor": Member(f"{_C}.doctor:doctor", "Explain a 402, check a configuration or this installation.", "Check"),
     "config": Member(f"{_C}.config:config", "Show the settings in force and where each came from.", "Check"),
 }

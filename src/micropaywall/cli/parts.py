@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from micropaywall.sandbox.chain import Network
     from micropaywall.seller.paywall import Paywall
     from micropaywall.settings import Loaded, Settings
+    from micropaywall.spending.store import SpendingStore
 
-__all__ = ["SANDBOX", "make_paywall", "open_book", "rail_names", "rail_options", "sandbox_network"]
+__all__ = ["SANDBOX", "make_paywall", "open_book", "rail_names", "rail_options", "sandbox_network", "spending_store"]
 
 SANDBOX: Final = "sandbox"
+SPENDING_FILE: Final = "spending.db"
 
 
 def rail_names(settings: Settings, *, sandbox: bool) -> tuple[str, ...]:
@@ -87,3 +89,11 @@ def sandbox_network(settings: Settings) -> Network:
 
     rails: Mapping[str, Any] = settings.rails
     return open_network(rails[SANDBOX].store if SANDBOX in rails else "")
+
+
+def spending_store() -> SpendingStore:
+    """Budgets and journal of this user's purchases."""
+    from micropaywall.home import data_directory
+    from micropaywall.spending.store import SpendingStore
+
+    return SpendingStore(data_directory() / SPENDING_FILE)

@@ -148,14 +148,12 @@ async def _verified(settings: Settings, file: Path) -> Finding:
 
 
 def _spending() -> Iterator[Finding]:
-    from micropaywall.spending.store import SpendingStore
-
-    file = data_directory(create=False) / "spending.db"
+    file = data_directory(create=False) / parts.SPENDING_FILE
     if not file.exists():
         yield note("spending", "nothing was bought yet")
         return
     try:
-        with SpendingStore(file) as store:
+        with parts.spending_store() as store:
             open_payments, stopped, budget = store.open_payments(), store.kill_switch(), store.budget()
     except MicropaywallError as error:
         yield bad("spending", f"the buyer's journal {file}: {error.detail}", error.hint)
