@@ -52,7 +52,7 @@ types: $(STAMP) ## mypy, strict
 	$(PY) -m mypy
 
 imports: $(STAMP) ## the layers of docs/architecture.md
-	$(PY) -m importlinter.cli lint-imports --no-cache
+	$(BIN)/lint-imports --no-cache
 
 mutants: $(STAMP) ## take out each guard; its test must then fail
 	$(PY) tools/mutants.py $(ARGS)

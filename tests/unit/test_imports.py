@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
+import sysconfig
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,8 +131,6 @@ def test_imports_are_absolute_and_starless() -> None:
 
 def test_every_package_that_the_sources_import_is_declared() -> None:
     """Nothing is used that merely happens to be installed with something else."""
-    import tomllib
-
     project = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = [
         *project["dependencies"],
@@ -153,3 +156,38 @@ def test_every_package_that_the_sources_import_is_declared() -> None:
             if package and package not in known:
                 undeclared.add(f"{file.relative_to(SOURCE)}: {name}")
     assert undeclared == set()
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "contract"),
+    [
+        ("core/quote.py", "import random", "no clock, no chance"),
+        ("money.py", "import time", "no clock, no chance"),
+        ("core/quote.py", "from micropaywall.ledger import port", "Upper layers import lower ones"),
+        ("ids.py", "import msgspec", "msgspec stays in proto and settings"),
+        ("ledger/port.py", "import httpx", "brings no web framework"),
+        ("seller/paywall.py", "from micropaywall.wallets import keystore", "A seller does not load the buyer"),
+        ("wallets/keystore.py", "from micropaywall.ledger import port", "A buyer does not load the seller"),
+    ],
+)
+def test_the_layers_are_enforced(tmp_path: Path, file: str, line: str, contract: str) -> None:
+    shutil.copytree(SOURCE, tmp_path / "src" / "micropaywall", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(SOURCE.parents[1] / "pyproject.toml", tmp_path)
+    with (tmp_path / "src" / "micropaywall" / file).open("a", encoding="utf-8") as changed:
+        changed.write(f"\n{line}\n")
+    linter = Path(sysconfig.get_path("scripts")) / ("lint-imports.exe" if sys.platform == "win32" else "lint-imports")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src"), "NO_COLOR": "1"}
+    done = subprocess.run(
+        [linter, "--no-cache"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 1
+    (broken,) = [
+        entry for entry in re.split(r"(?<=KEPT|OKEN)", " ".join(done.stdout.split())) if entry.endswith("BROKEN")
+    ]
+    assert contract in broken

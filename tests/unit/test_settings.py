@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import msgspec
@@ -10,9 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import micropaywall
+from micropaywall.clock import ManualClock
 from micropaywall.errors import ConfigurationError, PriceError, RailError
 from micropaywall.rails import registry
-from micropaywall.settings import RAIL_SETTINGS, Loaded, SandboxRail, Settings, lines, load_settings, routes
+from micropaywall.sandbox import rail
+from micropaywall.settings import (
+    RAIL_SETTINGS,
+    BudgetSettings,
+    Loaded,
+    RouteSettings,
+    SandboxRail,
+    Settings,
+    lines,
+    load_settings,
+    routes,
+)
 from micropaywall.settings.check import check
 from micropaywall.settings.load import _Reader
 from micropaywall.settings.secrets import REDACTED, shown
@@ -364,6 +378,11 @@ def test_the_settings_know_the_same_rails_as_the_registry() -> None:
     assert sorted(RAIL_SETTINGS) == sorted(registry.names())
 
 
+def test_the_sandboxs_settings_are_the_options_of_its_rail() -> None:
+    assert set(SandboxRail.__struct_fields__) == rail._OPTIONS
+    rail.open_rail(pay_to=None, options=msgspec.to_builtins(SandboxRail()), clock=ManualClock())
+
+
 # -- what is never shown
 
 
@@ -434,3 +453,21 @@ def test_every_setting_has_a_description_and_every_section_a_docstring() -> None
         for field in msgspec.inspect.type_info(kind).fields:
             assert isinstance(field.type, msgspec.inspect.Metadata), f"{name}.{field.name}"
             assert (field.type.extra_json_schema or {}).get("description"), f"{name}.{field.name} has no description"
+
+
+def test_every_setting_is_read_by_the_program() -> None:
+    """A setting that nobody reads is a promise that nobody keeps."""
+    package = Path(micropaywall.__file__).parent
+    text = "".join(
+        file.read_text(encoding="utf-8")
+        for file in package.rglob("*.py")
+        if file.parent.name != "settings" or file.name == "check.py"
+    )
+    kinds = [*Settings.SECTIONS.values(), SandboxRail, RouteSettings, BudgetSettings]
+    unread = {
+        f"{kind.__name__}.{name}"
+        for kind in kinds
+        for name in kind.__struct_fields__
+        if not re.search(rf"""(?:\.|")\b{name}\b""", text)
+    }
+    assert unread == set()
