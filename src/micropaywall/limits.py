@@ -69,6 +69,14 @@ RESPONSE_RETENTION_S: Final = 86_400
 WRITER_QUEUE_MAX: Final = 10_000
 """Commands waiting for the book's writer; beyond it requests get 503 instead of waiting for ever."""
 COMMANDS_PER_COMMIT_MAX: Final = 500
+BOOK_LOCK_WAIT_S: Final = 5.0
+"""How long a commit waits for another process that is writing to the same SQLite book."""
+BOOK_HOST_LEASE_S: Final = 60
+"""A host that has not been seen for so long has let go of a SQLite book."""
+BOOK_CACHE_KIB: Final = 65_536
+"""Page cache of one SQLite connection, at most: the index of a million replay keys fits in."""
+BOOK_READERS: Final = 4
+"""Threads that read from a SQLite book, each with a connection of its own."""
 SETTLEMENTS_PER_BATCH_MAX: Final = 200
 EXPOSURE_ATOMIC_DEFAULT: Final = 1_000_000
 """Delivered and unsettled per payer in `deferred` mode: one dollar of a 6-decimals token."""
