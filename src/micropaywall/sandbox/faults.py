@@ -122,7 +122,7 @@ class FaultName(Enum):
         "unreachable",
         Strikes.ALWAYS,
         None,
-        "The network cannot be reached at all, as long as the fault is configured.",
+        "The network cannot be reached at all, as long as the fault is configured. By configuration only.",
     )
     REORGANISATION = (
         "reorganisation",
@@ -179,13 +179,13 @@ class FaultName(Enum):
         "refund_answer_lost",
         Strikes.ONCE,
         None,
-        "A refund of the payment is paid, then the connection breaks.",
+        "A refund of the payment is paid, then the connection breaks. By configuration only.",
     )
     REFUND_REJECTED = (
         "refund_rejected",
         Strikes.ALWAYS,
         None,
-        "A refund of the payment is refused. Nothing moves.",
+        "A refund of the payment is refused. Nothing moves. By configuration only.",
     )
 
     def __init__(self, text: str, strikes: Strikes, argument: Argument | None, meaning: str) -> None:
