@@ -197,7 +197,7 @@ def http_vectors() -> dict[str, Any]:
             {"name": name, "dialect": dialect, "header": header.decode(), "value": value.decode()}
             for name, made in receipts.items()
             for dialect in dialects
-            for header, value in [x402.write_receipt(made, dialect, v1_network=made.v1_network)]
+            for header, value in [x402.write_receipt(made, dialect)]
         ],
     }
 

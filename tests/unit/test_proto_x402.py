@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -460,7 +461,7 @@ def test_a_receipt_goes_back_in_the_dialect_of_the_payment():
         "amount": "1000",
         "extra": {"paymentId": RECEIPT.payment_id},
     }
-    name, _ = v1 = x402.write_receipt(RECEIPT, "x402/1", v1_network="base-sepolia")
+    name, _ = v1 = x402.write_receipt(replace(RECEIPT, v1_network="base-sepolia"), "x402/1")
     assert name == b"x-payment-response"
     assert decoded(v1)["network"] == "base-sepolia"
 

@@ -220,7 +220,7 @@ def paid_headers(
     result.append((b"cache-control", _private(b", ".join(cache_control))))
     if not exposed:
         result.append((b"access-control-expose-headers", EXPOSED))
-    result.append(x402.write_receipt(receipt, dialect, v1_network=receipt.v1_network))
+    result.append(x402.write_receipt(receipt, dialect))
     result.append((b"payment-id", receipt.payment_id.encode()))
     return result
 

@@ -29,10 +29,9 @@ _DEFERRED: Final = "deferred"
 _decoder: Final = msgspec.json.Decoder(SettleResponse)
 
 
-def write_receipt(receipt: Receipt, dialect: Dialect, *, v1_network: str = "") -> tuple[bytes, bytes]:
+def write_receipt(receipt: Receipt, dialect: Dialect) -> tuple[bytes, bytes]:
     """Header name (lower case) and value of ``receipt`` in the dialect that the payment came in.
 
-    ``v1_network`` is the name that v1 clients know the network by, where it is not the CAIP-2 network's own (an alias).
     A deferred receipt says ``success`` with no transaction and ``extra.settlement`` "deferred".
     """
     deferred = not receipt.settled and not receipt.reason
@@ -41,7 +40,7 @@ def write_receipt(receipt: Receipt, dialect: Dialect, *, v1_network: str = "") -
         extra[_SETTLEMENT] = _DEFERRED
     network = receipt.network
     if dialect == "x402/1":
-        network = v1_network or v1_of_caip2(network) or network
+        network = receipt.v1_network or v1_of_caip2(network) or network
     wire = SettleResponse(
         success=receipt.settled or deferred,
         transaction=receipt.transaction,
