@@ -204,6 +204,7 @@ def test_a_good_payment_is_verified_with_everything_that_settling_needs():
             "invalid_exact_evm_payload_authorization_valid_before",
         ),
         ({"valid_before": 0}, AuthorizationExpired, "invalid_exact_evm_payload_authorization_valid_before"),
+        ({"valid_after": NOW_S}, AuthorizationNotYetValid, "invalid_exact_evm_payload_authorization_valid_after"),
         ({"valid_after": NOW_S + 1}, AuthorizationNotYetValid, "invalid_exact_evm_payload_authorization_valid_after"),
         ({"valid_after": 2**256 - 1}, AuthorizationNotYetValid, "invalid_exact_evm_payload_authorization_valid_after"),
         (
@@ -227,7 +228,7 @@ def test_every_term_that_differs_is_refused_with_its_reason(change, error, reaso
     [
         {"valid_before": NOW_S + AUTHORIZATION_MARGIN_S},
         {"valid_before": NOW_S + AUTHORIZATION_LIFETIME_S_MAX},
-        {"valid_after": NOW_S},
+        {"valid_after": NOW_S - 1},
     ],
 )
 def test_the_edges_of_the_window_are_inside(change):

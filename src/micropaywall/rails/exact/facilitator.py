@@ -11,6 +11,7 @@ Every refusal carries its code as ``facts["x402Reason"]``.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from micropaywall.crypto.address import to_checksum
@@ -46,6 +47,9 @@ __all__ = [
     "reason_of",
     "verify",
 ]
+
+_SIGNERS_REMEMBERED: Final = 4_096
+"""A payment is checked by the seller and again by the network's side in the same process; who signed what does not change."""
 
 REASON: Final = "x402Reason"
 """The member of `MicropaywallError.facts` that holds the x402 reason code."""
@@ -147,10 +151,10 @@ def check_window(authorization: Authorization, *, now_s: int, margin_s: int, lif
             hint="Sign a new payment, unless this one may still be settled; then ask for its outcome first.",
             facts={REASON: VALID_BEFORE},
         )
-    if authorization.valid_after > now_s:
+    if authorization.valid_after >= now_s:  # the token wants block time > validAfter
         raise AuthorizationNotYetValid(
             "the payment's authorization is not valid yet",
-            expected=f"validAfter of {now_s} or earlier",
+            expected=f"validAfter before {now_s}",
             received=str(authorization.valid_after),
             hint="Check the clock of the payer.",
             facts={REASON: VALID_AFTER},
@@ -165,6 +169,11 @@ def check_window(authorization: Authorization, *, now_s: int, margin_s: int, lif
         )
 
 
+@lru_cache(maxsize=_SIGNERS_REMEMBERED)
+def _signer(digest: bytes, signature: bytes) -> bytes:
+    return recover_address_bytes(digest, signature)
+
+
 def check_signature(token: Token, authorization: Authorization, signature: bytes, *, chain_id: int) -> None:
     """The payer signed exactly this, for this token on ``chain_id``; as the token's contract would check it."""
     if len(signature) != SIGNATURE_BYTES:
@@ -177,7 +186,7 @@ def check_signature(token: Token, authorization: Authorization, signature: bytes
             facts={REASON: SIGNATURE},
         )
     try:
-        signer = recover_address_bytes(token.digest(authorization, chain_id), signature)
+        signer = _signer(token.digest(authorization, chain_id), signature)
     except SignatureInvalid as error:
         error.facts[REASON] = SIGNATURE
         raise
