@@ -26,6 +26,7 @@ from micropaywall.observe.together import Together
 from micropaywall.proto import x402
 from micropaywall.seller.assembly import open_ledger, open_rails
 from micropaywall.seller.status import payment_status
+from micropaywall.settlement.events import outcome_event
 from micropaywall.settlement.settler import Settler
 from micropaywall.settlement.worker import SettlementWorker
 
@@ -252,7 +253,10 @@ class Paywall:
             noise = os.urandom(20)
             return now_ms, row_id(now_ms, noise[:10]), row_id(now_ms, noise[10:])
         if isinstance(effect, effects.Settle):
-            return await self.settler.settle(effect.payment, ask_first=effect.ask_first)
+            outcome = await self.settler.settle(effect.payment, ask_first=effect.ask_first)
+            if self.observed:
+                self.observer.notify(outcome_event(effect.payment, outcome))
+            return outcome
         if isinstance(effect, effects.Tell):
             return self.observer.notify(effect.event)
         if isinstance(effect, effects.FindPayment):
