@@ -52,8 +52,8 @@ async def test_each_step_is_told_and_nothing_secret_and_no_observer_can_stop_it(
     assert [name for name in names if name in ("offered", "reserved", "served", "settled", "replayed")] == [
         "offered",
         "reserved",
-        "served",
         "settled",
+        "served",
         "replayed",
     ]
     told = repr(notes.events)
