@@ -21,7 +21,7 @@ from micropaywall.core.routes import Route
 from micropaywall.errors import MicropaywallError
 from micropaywall.money import Price
 from micropaywall.proto import x402
-from micropaywall.proto.headers import encode_json
+from micropaywall.proto.json import encode_json
 
 EXPOSED = b"PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, Payment-Id, Retry-After"
 REQUEST_HEADERS = b"PAYMENT-SIGNATURE, X-PAYMENT, Idempotency-Key"

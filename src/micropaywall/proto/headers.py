@@ -10,7 +10,7 @@ import binascii
 
 from micropaywall.proto.json import NotReadable, encode_json
 
-__all__ = ["decode_base64", "encode_header", "encode_json"]
+__all__ = ["decode_base64", "encode_header"]
 
 
 def decode_base64(value: bytes, *, limit: int) -> bytes:

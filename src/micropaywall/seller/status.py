@@ -10,7 +10,7 @@ from micropaywall.core.book import ChargeRow, PaymentRow
 from micropaywall.core.lives import PaymentState
 from micropaywall.core.model import StoredResponse
 from micropaywall.ids import payment_id
-from micropaywall.proto.headers import encode_json
+from micropaywall.proto.json import encode_json
 
 _MONEY_MOVED = {
     PaymentState.HELD: "no",

@@ -14,6 +14,7 @@ from micropaywall.errors import CredentialMalformed, LedgerCorrupt, OfferMismatc
 from micropaywall.ids import ReplayKey
 from micropaywall.limits import SIGNATURE_BYTES_MAX
 from micropaywall.money import Asset
+from micropaywall.proto.x402.wire import amount_of
 
 __all__ = [
     "SCHEME",
@@ -27,7 +28,6 @@ __all__ = [
 
 SCHEME: Final = "exact"
 NONCE_BYTES: Final = 32
-_UINT_CHARS_MAX: Final = 78
 _KEY_TAG: Final = b"micropaywall/exact/eip3009/1"
 
 
@@ -151,17 +151,10 @@ def _address(value: object, member: str) -> bytes:
 
 
 def _uint(value: object, member: str) -> int:
-    if (
-        type(value) is str
-        and len(value) <= _UINT_CHARS_MAX
-        and value.isascii()
-        and value.isdecimal()
-        and (value[0] != "0" or len(value) == 1)
-    ):
-        number = int(value)
-        if number.bit_length() <= 256:
-            return number
-    raise _malformed(member, "a decimal string of a uint256")
+    number = amount_of(value)
+    if number is None:
+        raise _malformed(member, "a decimal string of a uint256")
+    return number
 
 
 def _nonce(value: object) -> bytes:
