@@ -53,7 +53,7 @@ def run_tests(seed: int, arguments: list[str]) -> Iterator[Row]:
             "-o", f"timeout={SECONDS_PER_TEST}", *arguments,
         ]  # fmt: skip
         environment = {
-            **os.environ,
+            **_environment(),
             "HYPOTHESIS_PROFILE": "long",
             "MICROPAYWALL_REQUIRE_ALL": "1",
             "MICROPAYWALL_TEST_SEED": str(seed),
@@ -65,6 +65,10 @@ def run_tests(seed: int, arguments: list[str]) -> Iterator[Row]:
         yield from tiers(report.read_text(encoding="utf-8"), seed)
         if status not in (0, 1):
             yield _row("tests", "pytest", "", f"**exit status {status}**", 0.0, seed)
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 
 
 def tiers(report: str, seed: int) -> Iterator[Row]:
@@ -90,7 +94,9 @@ def run_fuzzer(minutes: float) -> Iterator[Row]:
             sys.executable, "-m", "tests.fuzz.fuzz_wire", "--seconds", str(round(minutes * 60)), "--keep", "--findings", findings,
         ]  # fmt: skip
         print(f"fuzzing for {minutes:g} minutes", flush=True)
-        status = subprocess.run(command, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT, check=False).returncode
+        status = subprocess.run(
+            command, cwd=ROOT, env=_environment(), stdout=said, stderr=subprocess.STDOUT, check=False
+        ).returncode
         said.seek(0)
         text = said.read()
         result = "nothing found"
@@ -138,7 +144,7 @@ def page(rows: Iterable[Row], commit: str) -> str:
         "`long`), then the coverage-guided fuzzer over everything that is read from strangers, whose invariant is: it parses, or",
         "it is refused by a typed error.",
         "",
-        f"Of commit `{commit}`, on {machine}. **{'Everything held.' if not failed else f'{failed} parts failed.'}**",
+        f"Of commit `{commit}`, on {machine}. **{'Everything held.' if not failed else f'Failed: {failed} of {len(rows)}.'}**",
         "",
         "| part | what | how much | result | minutes | seed | date |",
         "| --- | --- | --- | --- | --- | --- | --- |",

@@ -34,6 +34,6 @@ def test_the_page_can_be_read_back_and_says_whether_everything_held() -> None:
     rows = [*long.tiers(REPORT, 5), long.fuzz_row(SAID, "nothing found", 60)]
     text = long.page(rows, "abc")
     assert long.rows_of(text) == rows
-    assert "**2 parts failed.**" in text
+    assert "**Failed: 2 of 4.**" in text
     assert "**Everything held.**" in long.page(rows[-1:], "abc")
     assert long.rows_of("# nothing") == []
