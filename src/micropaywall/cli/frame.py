@@ -22,6 +22,10 @@ _C: Final = "micropaywall.cli"
 _MEMBERS: Final = {
     "sandbox": Member(f"{_C}.sandbox:sandbox", "Look at the sandbox network, mine blocks, make trouble.", "Try"),
     "serve": Member(f"{_C}.serve:serve", "Put a price on an application, or on sample resources.", "Sell"),
+    "ledger": Member(f"{_C}.ledger:ledger", "The seller's book: payments, balances, proof, export, backup.", "Sell"),
+    "refund": Member(f"{_C}.refund:refund", "Give a payment back, wholly or in part.", "Sell"),
+    "worker": Member(f"{_C}.worker:worker", "Settle and recover in the background, apart from the server.", "Sell"),
+    "get": Member(f"{_C}.get:get", "Request a URL and pay for it when it asks.", "Buy"),
     "wallet": Member(f"{_C}.wallet:wallet", "Create, import, list and fund wallets.", "Buy"),
     "budget": Member(f"{_C}.budget:budget", "What may be spent, and what was.", "Buy"),
     "doctor": Member(f"{_C}.doctor:doctor", "Explain a 402, check a configuration or this installation.", "Check"),
