@@ -263,6 +263,7 @@ def refused_headers() -> dict[str, tuple[str, str]]:
         "payee: another": signed(BASE._replace(payee=OTHER.address_bytes)),
         "window: ended": signed(BASE._replace(valid_before=NOW_S)),
         "window: ends within the margin": signed(BASE._replace(valid_before=NOW_S + 5)),
+        "window: begins now": signed(BASE._replace(valid_after=NOW_S)),
         "window: from the future": signed(BASE._replace(valid_after=NOW_S + 1)),
         "window: too long": signed(BASE._replace(valid_before=NOW_S + 86_401)),
         "window: for ever": signed(BASE._replace(valid_before=2**256 - 1)),

@@ -23,6 +23,8 @@ SIGNATURE_BYTES_MAX: Final = 4_096
 """A payment's signature. An ordinary account's has 65; contract wallets' are longer, within the header's own limit."""
 ADDRESS_TEXTS_CACHED_MAX: Final = 8_192
 """EIP-55 texts kept, because payers come back and a text costs a Keccak; about 150 bytes each."""
+SIGNERS_REMEMBERED_MAX: Final = 4_096
+"""Signers of digests and signatures just checked, so that settling in the same process does not recover them again."""
 DOMAIN_SEPARATORS_CACHED_MAX: Final = 1_024
 """EIP-712 domains kept: one per token and chain."""
 

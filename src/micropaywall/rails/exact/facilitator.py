@@ -23,7 +23,7 @@ from micropaywall.errors import (
     OfferMismatch,
     SignatureInvalid,
 )
-from micropaywall.limits import AUTHORIZATION_LIFETIME_S_MAX, AUTHORIZATION_MARGIN_S
+from micropaywall.limits import AUTHORIZATION_LIFETIME_S_MAX, AUTHORIZATION_MARGIN_S, SIGNERS_REMEMBERED_MAX
 from micropaywall.rails.exact.types import Authorization, Token
 
 __all__ = [
@@ -47,9 +47,6 @@ __all__ = [
     "reason_of",
     "verify",
 ]
-
-_SIGNERS_REMEMBERED: Final = 4_096
-"""A payment is checked by the seller and again by the network's side in the same process; who signed what does not change."""
 
 REASON: Final = "x402Reason"
 """The member of `MicropaywallError.facts` that holds the x402 reason code."""
@@ -169,8 +166,9 @@ def check_window(authorization: Authorization, *, now_s: int, margin_s: int, lif
         )
 
 
-@lru_cache(maxsize=_SIGNERS_REMEMBERED)
+@lru_cache(maxsize=SIGNERS_REMEMBERED_MAX)
 def _signer(digest: bytes, signature: bytes) -> bytes:
+    """Remembered, because the seller asks and then the network's side in the same process: who signed what does not change."""
     return recover_address_bytes(digest, signature)
 
 
