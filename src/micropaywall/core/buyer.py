@@ -29,9 +29,11 @@ from micropaywall.core.buyer_effects import (
     Entropy,
     FindCall,
     Journal,
+    KeepBody,
     KnowHost,
     NoAnswer,
     Now,
+    OpenWallet,
     Peek,
     Record,
     Reserve,
@@ -59,13 +61,13 @@ from micropaywall.ids import Fingerprint
 from micropaywall.proto.x402.challenge import PAYMENT_REQUIRED, Challenge, OfferRead, read_challenge
 from micropaywall.proto.x402.credential import write_payment_v1, write_payment_v2
 
-__all__ = ["buy", "fingerprint", "target_of"]
+__all__ = ["buy", "target_of"]
 
 T = TypeVar("T")
 Flow = Generator[Effect[Any], Any, T]
 
 
-def buy(buyer: Buyer, call: Call) -> Flow[Bought]:
+def buy(call: Call) -> Flow[Bought]:
     """Carry out one logical call, paying for it when that is asked and allowed.
 
     Raises PolicyRefused subclasses (nothing was signed), ChallengeInvalid, PaymentNotAccepted, PaymentOutcomeUnknown, and
@@ -74,30 +76,59 @@ def buy(buyer: Buyer, call: Call) -> Flow[Bought]:
     first = yield from do(Send())
     if isinstance(first, NoAnswer):
         raise first.cause
-    challenge = yield from _challenge(buyer, first)
-    if challenge is None:
+    raw = yield from _raw_challenge(first)
+    if raw is None:
         return Bought(first)
     target = _paying_target(call, first)
-    row = yield from _resumable(buyer, call, target)
+    buyer = yield from do(OpenWallet())
+    challenge = read_challenge(first.status, first.headers, raw or None, assets=buyer.assets)
+    job = _job(buyer, call, target, (yield from do(KeepBody())))
+    row = yield from _resumable(job)
     if row is not None:
         return (yield from deliver(call, row, first, fresh=False))
-    promised = yield from _promise(buyer, call, target, first, challenge)
+    promised = yield from _promise(job, first, challenge)
     if isinstance(promised, Bought):
         return promised
     return (yield from deliver(call, promised.row, promised.onto, fresh=promised.fresh))
 
 
-def _challenge(buyer: Buyer, answer: Answer) -> Flow[Challenge | None]:
-    """The challenge in an answer; None when the caller should just get it: no 402, or a 402 of another kind."""
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A call that must be paid for. ``key`` is the logical call's, given or derived; "" when every call is its own."""
+
+    buyer: Buyer
+    call: Call
+    target: Target
+    fingerprint: Fingerprint
+    key: str
+    replay_served: bool
+
+
+def _job(buyer: Buyer, call: Call, target: Target, body_digest: bytes) -> _Job:
+    digest = hashlib.sha256(f"{call.method} {call.url}\n".encode("utf-8", "surrogateescape"))
+    digest.update(body_digest)
+    fingerprint = Fingerprint(digest.digest())
+    if len(call.key) > limits.IDEMPOTENCY_KEY_CHARS_MAX:
+        raise IdempotencyConflict(
+            "the idempotency key is too long", expected=f"at most {limits.IDEMPOTENCY_KEY_CHARS_MAX} characters"
+        )
+    if call.key:
+        return _Job(buyer, call, target, fingerprint, f"key:{call.key}", replay_served=True)
+    key = f"request:{fingerprint.hex()}" if call.same_if_equal else ""
+    return _Job(buyer, call, target, fingerprint, key, replay_served=False)
+
+
+def _raw_challenge(answer: Answer) -> Flow[bytes | None]:
+    """The body of a 402 that is a challenge, or b"" when the header has it all; None for every other answer.
+
+    A 402 of another kind is none of our business: the caller gets it.
+    """
     if answer.status != 402:
         return None
-    body: bytes | None = None
-    in_header = any(name == PAYMENT_REQUIRED for name, _ in answer.headers)
-    if not in_header:
-        body = yield from do(Peek(answer, limits.CHALLENGE_BODY_BYTES_MAX))
-        if body is None or b'"x402Version"' not in body:
-            return None
-    return read_challenge(answer.status, answer.headers, body, assets=buyer.assets)
+    if any(name == PAYMENT_REQUIRED for name, _ in answer.headers):
+        return b""
+    body = yield from do(Peek(answer, limits.CHALLENGE_BODY_BYTES_MAX))
+    return body if body is not None and b'"x402Version"' in body else None
 
 
 def target_of(url: str) -> Target:
@@ -130,26 +161,19 @@ def _paying_target(call: Call, answer: Answer) -> Target:
     return asked
 
 
-def fingerprint(call: Call) -> Fingerprint:
-    """One request: method, URL and body."""
-    digest = hashlib.sha256(f"{call.method} {call.url}\n".encode("utf-8", "surrogateescape"))
-    digest.update(call.body_digest)
-    return Fingerprint(digest.digest())
-
-
-def _resumable(buyer: Buyer, call: Call, target: Target) -> Flow[PurchaseRow | None]:
+def _resumable(job: _Job) -> Flow[PurchaseRow | None]:
     """The payment of this logical call from before, when there is one that may be sent again."""
-    if not call.key:
+    if not job.key:
         return None
     for attempt in range(limits.RESENDS_MAX + 1):
-        row = yield from do(FindCall(buyer.agent, call.key))
-        if row is None or (row.state is PurchaseState.SERVED and not call.replay_served):
+        row = yield from do(FindCall(job.buyer.agent, job.key))
+        if row is None or (row.state is PurchaseState.SERVED and not job.replay_served):
             return None
-        if row.fingerprint != fingerprint(call) or row.authority != target.authority:
+        if row.fingerprint != job.fingerprint or row.authority != job.target.authority:
             raise IdempotencyConflict(
                 "this idempotency key was used for another request",
                 expected=row.endpoint,
-                received=_endpoint(call),
+                received=_endpoint(job.call),
                 hint="Use a key of its own for each logical call.",
             )
         if row.state is not PurchaseState.RESERVED:
@@ -161,9 +185,9 @@ def _resumable(buyer: Buyer, call: Call, target: Target) -> Flow[PurchaseRow | N
 
 
 def _endpoint(call: Call) -> str:
-    """Method and URL without its query, which may hold secrets."""
+    """Method and URL without userinfo and query, which may hold secrets."""
     parts = urlsplit(call.url)
-    return f"{call.method} {parts.scheme}://{parts.netloc}{parts.path}"
+    return f"{call.method} {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,19 +199,18 @@ class _Promised:
     fresh: bool
 
 
-def _promise(
-    buyer: Buyer, call: Call, target: Target, answer: Answer, challenge: Challenge
-) -> Flow[_Promised | Bought]:
+def _promise(job: _Job, answer: Answer, challenge: Challenge) -> Flow[_Promised | Bought]:
     """Choose, reserve, approve, sign and journal: the one place where money is promised.
 
     Bought: the resource turned out to cost nothing any more, and here is the answer.
     """
-    known = yield from do(KnowHost(target.authority))
+    buyer = job.buyer
+    known = yield from do(KnowHost(job.target.authority))
     offers = [read.offer for read in challenge.offers]
-    choices = choose(offers, buyer.policy, target, known, buyer.can_pay, can_ask=buyer.can_ask)
-    choice, row, new = yield from _reserve(buyer, call, target, challenge, choices)
+    choices = choose(offers, buyer.policy, job.target, known, buyer.can_pay, can_ask=buyer.can_ask)
+    choice, row, new = yield from _reserve(job, challenge, choices)
     if not new:
-        resumed = yield from _resumable(buyer, replace(call, replay_served=True), target)
+        resumed = yield from _resumable(replace(job, replay_served=True))
         if resumed is None:
             raise PaymentInProgress(
                 "another call with the same idempotency key has just ended", retry_after_s=limits.RETRY_AFTER_S
@@ -197,7 +220,7 @@ def _promise(
         read = challenge.offers[choice.position]
         if choice.reasons:
             asked_ms = yield from do(Now())
-            yield from _approve(call, target, choice)
+            yield from _approve(job, choice)
             if (yield from do(Now())) - asked_ms > limits.APPROVAL_FRESH_S * 1000:
                 renewed = yield from _renew(buyer, answer, read)
                 if isinstance(renewed, Bought):
@@ -216,25 +239,23 @@ def _promise(
     return _Promised(row, answer, fresh=True)
 
 
-def _reserve(
-    buyer: Buyer, call: Call, target: Target, challenge: Challenge, choices: list[Choice]
-) -> Flow[tuple[Choice, PurchaseRow, bool]]:
+def _reserve(job: _Job, challenge: Challenge, choices: list[Choice]) -> Flow[tuple[Choice, PurchaseRow, bool]]:
     """Hold the budget for the cheapest offer that it has room for."""
     refused: BudgetExceeded | None = None
     for choice in choices:
         draft = Draft(
-            agent=buyer.agent,
-            call_key=call.key,
-            replay_served=call.replay_served,
-            fingerprint=fingerprint(call),
-            endpoint=_endpoint(call),
-            target=target,
+            agent=job.buyer.agent,
+            call_key=job.key,
+            replay_served=job.replay_served,
+            fingerprint=job.fingerprint,
+            endpoint=_endpoint(job.call),
+            target=job.target,
             offer=choice.offer,
             dialect=challenge.dialect,
-            payer=buyer.payer,
+            payer=job.buyer.payer,
         )
         try:
-            row, new = yield from do(Reserve(draft, buyer.budget))
+            row, new = yield from do(Reserve(draft, job.buyer.budget))
         except BudgetExceeded as error:
             refused = refused or error
             continue
@@ -242,14 +263,14 @@ def _reserve(
     raise refused or BudgetExceeded("there was no offer to reserve a budget for")
 
 
-def _approve(call: Call, target: Target, choice: Choice) -> Flow[None]:
-    offer = choice.offer
+def _approve(job: _Job, choice: Choice) -> Flow[None]:
+    offer, authority = choice.offer, job.target.authority
     request = ApprovalRequest(
-        call.method, call.url, target.authority, offer.price, offer.pay_to, offer.network, choice.reasons
+        job.call.method, job.call.url, authority, offer.price, offer.pay_to, offer.network, choice.reasons
     )
     if not (yield from do(Approve(request))):
         raise ApprovalDenied(
-            f"the payment of {offer.price} to {target.authority} was not approved",
+            f"the payment of {offer.price} to {authority} was not approved",
             received=list(choice.reasons),
             facts={"price": str(offer.price)},
         )
@@ -260,9 +281,10 @@ def _renew(buyer: Buyer, answer: Answer, approved: OfferRead) -> Flow[tuple[Answ
     again = yield from do(Send(onto=answer))
     if isinstance(again, NoAnswer):
         raise again.cause
-    challenge = yield from _challenge(buyer, again)
-    if challenge is None:
+    raw = yield from _raw_challenge(again)
+    if raw is None:
         return Bought(again)
+    challenge = read_challenge(again.status, again.headers, raw or None, assets=buyer.assets)
     if again.hops[-1:] != answer.hops[-1:]:
         raise CrossOriginPayment("the request was redirected elsewhere while its approval was awaited")
     for read in challenge.offers:

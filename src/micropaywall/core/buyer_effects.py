@@ -27,9 +27,11 @@ __all__ = [
     "Entropy",
     "FindCall",
     "Journal",
+    "KeepBody",
     "KnowHost",
     "NoAnswer",
     "Now",
+    "OpenWallet",
     "Peek",
     "Record",
     "Reserve",
@@ -60,15 +62,15 @@ class Buyer:
 class Call:
     """One logical call of the program that buys. ``url`` is absolute, without userinfo and fragment.
 
-    ``key`` is its idempotency key or ""; with ``replay_served`` the answer of a call with this key that was served before
-    is fetched again, otherwise only calls without a verdict are resumed.
+    ``key`` is its idempotency key: the answer of a call with this key that was served before is fetched again.
+    ``same_if_equal``: without a key, equal requests (method, URL, body) are one logical call as long as its payment has no
+    verdict; else every call is one of its own.
     """
 
     method: str
     url: str
     key: str = ""
-    replay_served: bool = False
-    body_digest: bytes = b""
+    same_if_equal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,10 @@ class NoAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A payment that is about to be reserved. ``endpoint`` as in `PurchaseRow`, ``replay_served`` as in `Call`."""
+    """A payment that is about to be reserved. ``endpoint`` and ``call_key`` are those of `PurchaseRow`.
+
+    ``replay_served``: a call with this key that was served before counts as the same call.
+    """
 
     agent: str
     call_key: str
@@ -170,6 +175,16 @@ class AskStatus(Effect["tuple[int, bytes | None] | None"]):
     url: str
     credential: HeaderLine
     limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenWallet(Effect[Buyer]):
+    """Who buys; opens the wallet the first time, which may ask for a passphrase. Raises WalletError subclasses."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepBody(Effect[bytes]):
+    """Make sure that the request's body can be sent again. Result: its SHA-256. Raises RequestNotReplayable."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,13 @@ from micropaywall.wallets.secret import Secret
 
 __all__ = [
     "PassphraseSource",
+    "environment_key",
     "first_of",
     "forget_in_keyring",
     "from_environment",
     "from_file",
     "from_keyring",
+    "from_keyring_if_there",
     "from_prompt",
     "given",
     "remember_in_keyring",
@@ -137,6 +139,19 @@ def from_keyring() -> PassphraseSource:
         return Secret(found) if found else None
 
     return ask
+
+
+def from_keyring_if_there() -> PassphraseSource:
+    """The same, but None where the keyring's package is not installed or no keyring answers: one source among others."""
+    ask = from_keyring()
+
+    def ask_quietly(wallet: str) -> Secret[str] | None:
+        try:
+            return ask(wallet)
+        except WalletError:
+            return None
+
+    return ask_quietly
 
 
 def remember_in_keyring(wallet: str, passphrase: Secret[str]) -> None:
