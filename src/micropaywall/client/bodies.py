@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from micropaywall.errors import RequestNotReplayable
 from micropaywall.limits import REPLAYABLE_BODY_BYTES_MAX
 
-__all__ = ["ACCEPT_ENCODING", "KeptBody", "decode"]
+__all__ = ["ACCEPT_ENCODING", "KeptBody", "KeptStream", "decode"]
 
 ACCEPT_ENCODING: Final = "gzip, deflate"
 """What paying clients ask for: encodings that can be decoded piece by piece within a limit."""
@@ -42,8 +42,7 @@ def decode(raw: bytes, content_encoding: str, limit: int) -> bytes | None:
 class KeptBody:
     """The chunks of a request body that came as a stream, kept while they are sent the first time.
 
-    ``iterate`` is what the client sends: the first time it passes the stream through, later it repeats what was kept.
-    Raises RequestNotReplayable (before anything is signed) when there was too much to keep.
+    `check` raises RequestNotReplayable (before anything is signed) when there was too much to keep.
     """
 
     def __init__(self, limit: int = REPLAYABLE_BODY_BYTES_MAX) -> None:
@@ -78,7 +77,30 @@ class KeptBody:
         return self._digest.digest()
 
 
-def chained(prefix: Sequence[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:
-    """What was read already, then what is still to come."""
-    yield from prefix
-    yield from rest
+class KeptStream:
+    """A request body that is kept while it is sent the first time."""
+
+    def __init__(self, stream: Iterable[bytes], body: KeptBody) -> None:
+        self._source = iter(stream)
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._body.started:
+            self.finish()
+            yield from self._body.chunks
+            return
+        self._body.started = True
+        for chunk in self._source:
+            self._body.keep(chunk)
+            yield chunk
+        self._body.complete = True
+
+    def finish(self) -> None:
+        """Read what the first sending left, as far as it can be kept."""
+        self._body.started = True
+        self._body.check()
+        if not self._body.complete:
+            for chunk in self._source:
+                self._body.keep(chunk)
+                self._body.check()
+            self._body.complete = True

@@ -18,11 +18,10 @@ from micropaywall.client.guard import AddressGuard
 from micropaywall.client.httpx_common import AsyncExchange, SyncExchange
 from micropaywall.client.httpx_streams import Api
 from micropaywall.client.network import guard_transport
-from micropaywall.client.payer import Approver, Payer
+from micropaywall.client.payer import Approver, Payer, make_payer
 from micropaywall.client.wallet import Wallet
 from micropaywall.core.budget import Budget
 from micropaywall.core.policy import Policy
-from micropaywall.errors import ConfigurationError
 from micropaywall.wallets.signer import Signer
 
 __all__ = ["PayingAsyncClient", "PayingClient"]
@@ -53,16 +52,10 @@ class _Paying:
         **options: Any,
     ) -> None:
         """``options`` are the client's own. The rest is described at `Payer`, which ``payer`` is an alternative to."""
-        given = {"wallet": wallet, "budget": budget, "policy": policy, "approve": approve}
-        if payer is not None and any(value is not None for value in given.values()):
-            raise ConfigurationError(
-                "pass a payer, or what to make one of, not both",
-                received=sorted(name for name, value in given.items() if value is not None),
-            )
         super().__init__(**options)
         self._own_payer = payer is None
-        self.payer = payer or Payer(
-            wallet=wallet, budget=budget, policy=policy, approve=approve, agent=agent, idempotency=idempotency
+        self.payer = make_payer(
+            payer, wallet=wallet, budget=budget, policy=policy, approve=approve, agent=agent, idempotency=idempotency
         )
         self._guard = guard or AddressGuard(allow_private=self.payer.policy.allow_private_addresses)
         chosen = self._api.httpx.Headers(options.get("headers"))

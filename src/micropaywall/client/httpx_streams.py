@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from micropaywall.client.bodies import KeptBody
+from micropaywall.client.bodies import KeptBody, KeptStream
 
 __all__ = ["Api"]
 
@@ -24,7 +24,7 @@ class Api:
 
     def __post_init__(self) -> None:
         for name, mixin, base in (
-            ("kept", _KeptStream, self.httpx.SyncByteStream),
+            ("kept", KeptStream, self.httpx.SyncByteStream),
             ("kept_async", _KeptAsyncStream, self.httpx.AsyncByteStream),
             ("replay", _Replay, self.httpx.SyncByteStream),
             ("replay_async", _AsyncReplay, self.httpx.AsyncByteStream),
@@ -32,37 +32,8 @@ class Api:
             object.__setattr__(self, name, type(mixin.__name__, (mixin, base), {}))
 
 
-class _KeptStream:
-    """A request body that is kept while it is sent the first time."""
-
-    def __init__(self, stream: Any, body: KeptBody) -> None:
-        self._source = iter(stream)
-        self._body = body
-
-    def __iter__(self) -> Iterator[bytes]:
-        if self._body.started:
-            self.finish()
-            yield from self._body.chunks
-            return
-        self._body.started = True
-        for chunk in self._source:
-            self._body.keep(chunk)
-            yield chunk
-        self._body.complete = True
-
-    def finish(self) -> None:
-        """Read what the first sending left, as far as it can be kept."""
-        self._body.started = True
-        self._body.check()
-        if not self._body.complete:
-            for chunk in self._source:
-                self._body.keep(chunk)
-                self._body.check()
-            self._body.complete = True
-
-
 class _KeptAsyncStream:
-    """The same for asynchronous streams."""
+    """`bodies.KeptStream` for asynchronous streams."""
 
     def __init__(self, stream: Any, body: KeptBody) -> None:
         self._source = aiter(stream)

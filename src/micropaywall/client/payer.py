@@ -30,7 +30,7 @@ from micropaywall.sandbox.token import SANDBOX_TOKEN
 from micropaywall.spending.store import SpendingStore
 from micropaywall.wallets.signer import Signer
 
-__all__ = ["DEFAULT_BUDGET", "Approver", "Paid", "Payer", "paid"]
+__all__ = ["DEFAULT_BUDGET", "Approver", "Paid", "Payer", "attach", "make_payer", "paid"]
 
 Approver = Callable[[fx.ApprovalRequest], "bool | Awaitable[bool]"]
 """Asked before a payment that needs a person's agreement; may be asynchronous in asynchronous clients."""
@@ -190,6 +190,17 @@ class Payer:
 
     def __repr__(self) -> str:
         return f"Payer(wallet={self.wallet!r}, agent={self.agent!r})"
+
+
+def make_payer(payer: Payer | None, **options: Any) -> Payer:
+    """``payer`` itself, or one made of a client's options; ConfigurationError when both were given."""
+    if payer is None:
+        return Payer(**options)
+    defaults = {"agent": "default", "idempotency": "header"}
+    given = sorted(name for name, value in options.items() if value != defaults.get(name))
+    if given:
+        raise ConfigurationError("pass a payer, or what to make one of, not both", received=given)
+    return payer
 
 
 def _wallet(wallet: Wallet | Signer | str | None, home: Path | None) -> Wallet:
