@@ -85,6 +85,9 @@ class PaywallMiddleware:
             if name in _CREDENTIALS:
                 break
         else:
+            if route.quotes_body:
+                await Exchange(self.app, paywall, scope, receive, send).quote(route)
+                return
             answer = await paywall.unpaid(route, request_of(paywall, scope))
             if answer is None:
                 await self.app(scope, receive, send)
@@ -239,6 +242,26 @@ class Exchange:
         if not self._finished:
             await self._run_app()
 
+    async def quote(self, route: Route) -> None:
+        """Answer a request without a credential when the price, or what the quote binds, is in its body."""
+        try:
+            answer = await self._unpaid(route)
+        except _ClientGone:
+            return
+        if answer is None:
+            await self._app(self._scope, self._receiving, self._send)
+        else:
+            await _send_response(self._send, answer, self._scope["method"])
+
+    async def _unpaid(self, route: Route) -> StoredResponse | None:
+        request = request_of(self._paywall, self._scope)
+        if route.quotes_body:
+            try:
+                request.body = await self._read_body(route.max_body)
+            except RequestBodyTooLarge as error:
+                return await self._paywall.refused(route, request, error)
+        return await self._paywall.unpaid(route, request)
+
     async def run_unmatched(self) -> None:
         """Run the application; one of its endpoints may call `enter`."""
         self._bound = True
@@ -254,14 +277,10 @@ class Exchange:
         if self._flow is not None or self._override is not None:
             return self._override is None  # the same request passed a price already
         await self._paywall.start()
-        request = request_of(self._paywall, self._scope)
-        if not any(name in _CREDENTIALS for name, _ in self._scope["headers"]):
-            answer = await self._paywall.unpaid(route, request)
-            if answer is None:
-                return True
-            self._override = answer
-            return False
         try:
+            if not any(name in _CREDENTIALS for name, _ in self._scope["headers"]):
+                self._override = await self._unpaid(route)
+                return self._override is None
             await self._begin(route)
         except _ClientGone:
             self._override = problem_response(RequestRefused("the request was not complete"))

@@ -64,7 +64,7 @@ class PaywallApplication:
             return self.app(environ, start_response)
         self.start()
         if not any(key in environ for key in _CREDENTIAL_KEYS):
-            answer = self.portal.call(self.paywall.unpaid(route, request_of(self.paywall, environ)))
+            answer = Exchange(self, environ, start_response).unpaid(route)
             return self.app(environ, start_response) if answer is None else _respond(start_response, answer, method)
         return Exchange(self, environ, start_response).run(route)
 
@@ -177,11 +177,21 @@ class Exchange:
             return self._override is None
         self._site.start()
         if not any(key in self._environ for key in _CREDENTIAL_KEYS):
-            self._override = self._portal.call(self._paywall.unpaid(route, request_of(self._paywall, self._environ)))
+            self._override = self.unpaid(route)
             return self._override is None
         self._begin(route)
         self._override, self._decided = self._decided, None
         return self._override is None
+
+    def unpaid(self, route: Route) -> StoredResponse | None:
+        """The 402 for a request without a credential; None when it is free. The body is read when the price depends on it."""
+        request = request_of(self._paywall, self._environ)
+        if route.quotes_body:
+            try:
+                request.body = self._read_body(route.max_body)
+            except RequestBodyTooLarge as error:
+                return self._portal.call(self._paywall.refused(route, request, error))
+        return self._portal.call(self._paywall.unpaid(route, request))
 
     def _begin(self, route: Route) -> None:
         self._route = route

@@ -49,6 +49,11 @@ class Route:
     exposure_atomic: int = limits.EXPOSURE_ATOMIC_DEFAULT
     rails: tuple[str, ...] = ()
 
+    @property
+    def quotes_body(self) -> bool:
+        """Whether a 402 for this route depends on the request's body, which then has to be read first."""
+        return self.price_reads_body or self.bind_body
+
 
 def make_route(name: str, price: PriceSpec | PriceFunction | Mapping[str, object] | Route) -> Route:
     """A Route from what users write: a price, a function, or a mapping of Route's fields.
