@@ -112,15 +112,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, {"answer": self._call()})
         except MicropaywallError as error:
             problem = error.problem()
+            if isinstance(error, RailError):
+                problem["status"] = 400  # here it is the caller who asked for what cannot be
             self._answer(problem["status"], problem)
         except Exception:  # noqa: BLE001 - the request's top frame
             _log.exception("a call of the sandbox network failed")
             self._answer(500, RailError("the sandbox network failed").problem())
 
     def _call(self) -> Any:
-        if self.server.only_loopback and not is_loopback_host(
-            urlsplit("//" + self.headers.get("host", "")).hostname or ""
-        ):
+        if self.server.only_loopback and not _names_loopback(self.headers.get("host", "")):
             raise _refuse(403, "this sandbox serves its own machine only")
         if self.headers.get_content_type() != "application/json":
             raise _refuse(415, "a call has a JSON body")
