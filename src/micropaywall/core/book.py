@@ -92,7 +92,7 @@ class ChargeRow:
 # -- commands ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # frozen would cost 2 us on the hot path; never changed
 class Reserve:
     """Know the payment by its replay key and draw one charge from it.
 
@@ -129,7 +129,7 @@ class Reserve:
     agent: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # frozen would cost 2 us on the hot path; never changed
 class Capture:
     """The handler succeeded. ``response`` None: too large to keep; `Delivered` must follow.
 

@@ -48,6 +48,13 @@ class Request:
     body: bytes | None = None
 
     @property
+    def may_have_body(self) -> bool:
+        """Whether the headers announce a body (RFC 9112 section 6)."""
+        return any(
+            key == b"transfer-encoding" or (key == b"content-length" and value != b"0") for key, value in self.headers
+        )
+
+    @property
     def query(self) -> dict[str, list[str]]:
         """The query's parameters, decoded, each with all its values in order."""
         return parse_qs(self.target.partition(b"?")[2].decode("latin-1"), keep_blank_values=True, max_num_fields=1_000)

@@ -96,7 +96,7 @@ def serve(site: Site, route: Route, request: Request, credential: Credential) ->
         # Prices, quotes and clocks move on while an outcome is open: what the book knows already is answered from it.
         verified, offer = yield from _known(site, route, price, credential, error)
         refused = error
-    if not body_read:
+    if not body_read and request.may_have_body:
         request.body = yield ReadBody(route.max_body)
     key = request.header(b"idempotency-key") or b""
     if len(key) > limits.IDEMPOTENCY_KEY_CHARS_MAX:
@@ -241,7 +241,7 @@ class _Job:
             outcome = yield from self._settle(self._row(payment_row_id), charge_id, ask_first=False)
         elif applied.payment_state is not PaymentState.HELD:
             outcome = yield from self._moved_before()
-        started_ms: int = yield Now()
+        started_ms = self.reserve.now_ms
         try:
             handled: Handled = yield RunHandler(self.route.timeout_s, self._facts())
         except BaseException as error:

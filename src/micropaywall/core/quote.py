@@ -16,6 +16,7 @@ import binascii
 import hashlib
 import hmac
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from micropaywall.errors import QuoteExpired, QuoteInvalid
@@ -39,6 +40,7 @@ class Terms:
     pay_to: str
     body_digest: bytes = b""
 
+    @lru_cache(maxsize=4_096)  # noqa: B019 (values, and few: quotes of one URL are equal for ten seconds)
     def mac(self, key: bytes, expiry: bytes) -> bytes:
         """The MAC over these terms and a 4-byte expiry."""
         parts = (
