@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.load import Sample, Series, Server, Tools, drive, say, serve
+from benchmarks.load import Sample, Series, Server, Tools, drive, drive_saturated, say, serve
 from benchmarks.report import Row, Section, at_least
 
 WARM_UP_S = 1
@@ -33,7 +33,7 @@ def interleave(
     found = {case.name: Series(case.name) for case in cases}
     for number in range(rounds):
         for case in cases:
-            sample: Sample = drive(
+            sample: Sample = drive_saturated(
                 tools, case.server, case.path, seconds=seconds, connections=connections, expect=case.expect
             )
             found[case.name].samples.append(sample)

@@ -15,11 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from benchmarks.machine import LOAD_CORE, SERVER_CORE, usage
 
 HERE = Path(__file__).resolve().parent
 READY_WITHIN_S = 30.0
+SATURATED = 0.9
+"""Share of the time that the server must be busy; below it, the run measured how the two processes wake each other."""
+REPEATS_MAX = 2
 
 
 class Unmeasurable(Exception):
@@ -35,6 +39,11 @@ class Sample:
     p50_ms: float
     p99_ms: float
     requests: int
+
+    @property
+    def busy(self) -> float:
+        """Share of one core that the server used."""
+        return self.rps * self.cpu_us / 1e6
 
 
 @dataclass
@@ -112,7 +121,10 @@ def serve(
     """Run ``apps/<app>`` (``file.py:attribute``) on ``core`` while the block runs."""
     port = free_port()
     command = [python, str(HERE / "apps" / "serve.py"), str(port), str(core), str(HERE / "apps" / app)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, **(environment or {})})
+    inherited = dict(os.environ)
+    if python != sys.executable:
+        inherited.pop("PYTHONPATH", None)  # another environment has its own packages
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**inherited, **(environment or {})})
     try:
         assert process.stdout is not None
         ready, _, _ = select.select([process.stdout], [], [], READY_WITHIN_S)
@@ -126,6 +138,16 @@ def serve(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def drive_saturated(tools: Tools, server: Server, path: str, **how: Any) -> Sample:
+    """`drive`, repeated (twice at most) while the server was idle for more than a tenth of the time; the busiest run."""
+    best = drive(tools, server, path, **how)
+    for _ in range(REPEATS_MAX):
+        if best.busy >= SATURATED:
+            break
+        best = max(best, drive(tools, server, path, **how), key=lambda sample: sample.busy)
+    return best
 
 
 def drive(

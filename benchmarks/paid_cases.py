@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.drain import drain
-from benchmarks.load import Sample, Series, Server, Tools, Unmeasurable, drive, say, serve
+from benchmarks.load import Sample, Series, Server, Tools, Unmeasurable, drive, drive_saturated, say, serve
 from benchmarks.presign import presign
 from benchmarks.report import Row, Section, at_least
 from micropaywall.sandbox.token import SANDBOX_NETWORK, SANDBOX_TOKEN
@@ -46,7 +46,9 @@ def run(tools: Tools, work: Path, *, rounds: int, seconds: int, connections: int
                 series[mode].samples.append(sample)
                 drains += drained
             series["bytes"].samples.append(
-                drive(tools, bare, PATH, seconds=seconds, connections=connections, expect=200, presigned=payments)
+                drive_saturated(
+                    tools, bare, PATH, seconds=seconds, connections=connections, expect=200, presigned=payments
+                )
             )
             spin_us = max(0.0, 1e6 / series["deferred"].samples[-1].rps - 1e6 / series["bytes"].samples[-1].rps)
             with serve("burn", "bare.py:burn", environment={"BENCH_SPIN_US": f"{spin_us:.1f}"}) as burn:
@@ -115,7 +117,7 @@ def table(series: dict[str, Series], drains: list[float], connections: int, targ
 
 
 def plain(tools: Tools, server: Server, connections: int, seconds: int) -> Sample:
-    return drive(tools, server, PATH, seconds=seconds, connections=connections, expect=200)
+    return drive_saturated(tools, server, PATH, seconds=seconds, connections=connections, expect=200)
 
 
 def paid(

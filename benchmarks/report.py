@@ -133,10 +133,8 @@ def markdown(sections: Sequence[Section], about: dict[str, object]) -> str:
     """The tables as Markdown, for the documentation."""
     machine = about["machine"]
     assert isinstance(machine, dict)
-    lines = [
-        f"Measured on {about['date']}: {machine['processor']}, {machine['cores']} cores, {machine['system']}, "
-        f"Python {machine['python']}, SQLite {machine['sqlite']}.",
-    ]
+    where = f"{machine['processor']}, {machine['cores']} cores, {machine['system']}"
+    lines = [f"Measured on {about['date']}: {where}, Python {machine['python']}, SQLite {machine['sqlite']}."]
     for section in sections:
         timed = any(row.rps is not None for row in section.rows)
         lines += ["", f"### {section.title}", ""]
