@@ -11,6 +11,7 @@ from micropaywall.cli.lazy import LazyGroup, Member
 from micropaywall.cli.output import Output, json_option
 from micropaywall.cli.parts import spending_store
 from micropaywall.cli.screen import Column
+from micropaywall.client.payer import DEFAULT_BUDGET
 from micropaywall.core.budget import Budget, Limit
 from micropaywall.money import format_decimal
 
@@ -40,15 +41,16 @@ def budget() -> None:
 def show(out: Output) -> None:
     """The limits in force, and what was spent under each: with play money and with real money apart."""
     with spending_store() as store:
-        limits, stopped = store.budget().limits, store.kill_switch()
+        own, stopped = store.budget().limits, store.kill_switch()
+        limits = own or DEFAULT_BUDGET.limits
         rows = [row for limit in limits for row in _spent(store, limit)]
-    out.document({"stopped": stopped, "limits": rows})
+    out.document({"stopped": stopped, "default": not own, "limits": rows})
     if stopped:
         out.check(False, "all payments are stopped", "micropaywall budget set --resume")
-    if not limits:
-        out.say("No limit is set. `micropaywall get` then takes --max, or a small budget of play money.")
+    if not own:
+        out.say("No limit was set, so the default one holds, unless a program brings its own. To set one:")
         out.line('  micropaywall budget set "$0.01 each, $1 a day"')
-        return
+        out.line()
     out.table(
         [
             Column("limit"),

@@ -28,6 +28,7 @@ _MEMBERS: Final = {
     "get": Member(f"{_C}.get:get", "Request a URL and pay for it when it asks.", "Buy"),
     "wallet": Member(f"{_C}.wallet:wallet", "Create, import, list and fund wallets.", "Buy"),
     "budget": Member(f"{_C}.budget:budget", "What may be spent, and what was.", "Buy"),
+    "payments": Member(f"{_C}.payments:payments", "What was bought: the buyer's own log.", "Buy"),
     "doctor": Member(f"{_C}.doctor:doctor", "Explain a 402, check a configuration or this installation.", "Check"),
     "config": Member(f"{_C}.config:config", "Show the settings in force and where each came from.", "Check"),
 }

@@ -13,7 +13,7 @@ import click
 from micropaywall.cli.books import existing_book, find_payment, short_id
 from micropaywall.cli.lazy import LazyGroup, Member
 from micropaywall.cli.options import config_option
-from micropaywall.cli.output import Output, json_option, local_time
+from micropaywall.cli.output import Output, json_option, local_time, short_time
 from micropaywall.cli.records import record_document
 from micropaywall.cli.screen import Column
 from micropaywall.cli.times import MOMENT, rfc3339
@@ -53,16 +53,16 @@ def list_(out: Output, limit: int, since: int, status: str | None, config_file: 
         return
     out.table(
         [
-            Column("time", least=11),
-            Column("amount", right=True),
-            Column("status"),
-            Column("endpoint", least=12),
-            Column("payer", keep="both", least=11),
-            Column("payment", least=16),
+            Column("time", rigid=True),
+            Column("amount", right=True, rigid=True),
+            Column("status", rigid=True),
+            Column("endpoint", least=16),
+            Column("payer", keep="both", least=11, spare=True),
+            Column("payment", rigid=True),
         ],
         [
             (
-                local_time(record.timestamp_ms),
+                short_time(record.timestamp_ms),
                 f"{record.amount} {record.currency}",
                 record.status,
                 record.endpoint,

@@ -15,7 +15,7 @@ import click
 
 from micropaywall.cli.screen import Column, Screen, plain, screen_of
 
-__all__ = ["Output", "json_option", "local_time", "to_json"]
+__all__ = ["Output", "json_option", "local_time", "short_time", "to_json"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -138,7 +138,19 @@ def json_option(command: F) -> F:
     return option(command)
 
 
-def local_time(ms: int, *, seconds: bool = True) -> str:
+def local_time(ms: int) -> str:
     """A time for people, in their zone: ``2027-01-15 09:00:00``."""
-    moment = datetime.fromtimestamp(ms / 1000, UTC).astimezone()
-    return moment.strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
+    return _local(ms).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def short_time(ms: int) -> str:
+    """A time for a table: of today the hour, else the day; never more than 11 columns."""
+    moment = _local(ms)
+    now = datetime.now(UTC).astimezone()
+    if moment.date() == now.date():
+        return moment.strftime("%H:%M:%S")
+    return moment.strftime("%m-%d %H:%M" if moment.year == now.year else "%Y-%m-%d")
+
+
+def _local(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC).astimezone()

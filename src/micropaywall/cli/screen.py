@@ -26,12 +26,17 @@ _ASCII: Final = {"✓": "ok", "✗": "X", "•": "*", "→": "->", "·": "-", "�
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table. ``keep``: which end of a text survives when it must be cut (``"both"``: the middle goes)."""
+    """A column of a table. ``keep``: which end of a text survives when it must be cut (``"both"``: the middle goes).
+
+    ``rigid``: it is not narrowed while another can be. ``spare``: it is left out when the terminal is too narrow for all.
+    """
 
     title: str
     right: bool = False
     keep: str = "start"
-    least: int = 6
+    least: int = 8
+    rigid: bool = False
+    spare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,25 +92,41 @@ class Screen:
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]], *, indent: str = "") -> list[str]:
         """Aligned lines under a header, never wider than the screen: the widest columns give way first."""
         cells = [[self.text(plain(cell)) for cell in row] for row in rows]
-        widths = [
-            max([width_of(column.title), *(width_of(row[index]) for row in cells)])
-            for index, column in enumerate(columns)
-        ]
-        self._narrow(columns, widths, len(indent))
-        header = self._row([column.title for column in columns], columns, widths, indent)
-        return [self.style(header, "dim"), *(self._row(row, columns, widths, indent) for row in cells)]
+        shown = list(range(len(columns)))
+        widths = self._widths(columns, cells, shown, len(indent))
+        while widths is None:
+            spare = [index for index in shown if columns[index].spare]
+            if spare:
+                shown.remove(spare[-1])
+            widths = self._widths(columns, cells, shown, len(indent), force=not spare)
+        header = self._row(
+            [columns[index].title for index in shown], [columns[index] for index in shown], widths, indent
+        )
+        kept = [columns[index] for index in shown]
+        lines = [self._row([row[index] for index in shown], kept, widths, indent) for row in cells]
+        return [self.style(header, "dim"), *lines]
 
-    def _narrow(self, columns: Sequence[Column], widths: list[int], indent: int) -> None:
+    def _widths(
+        self, columns: Sequence[Column], cells: list[list[str]], shown: list[int], indent: int, *, force: bool = False
+    ) -> list[int] | None:
+        """Widths of the columns ``shown`` that fit the screen; None when they do not without harm, unless ``force``."""
+        widths = [max([width_of(columns[index].title), *(width_of(row[index]) for row in cells)]) for index in shown]
         if self.columns is None:
-            return
-        spare = self.columns - indent - len(_GAP) * (len(widths) - 1)
-        while sum(widths) > spare:
-            index = max(range(len(widths)), key=lambda at: widths[at] - columns[at].least)
-            if widths[index] <= columns[index].least:
-                index = max(range(len(widths)), key=widths.__getitem__)
-                if widths[index] <= 1:
-                    return
-            widths[index] -= 1
+            return widths
+        room = self.columns - indent - len(_GAP) * (len(widths) - 1)
+        while sum(widths) > room:
+            soft = [
+                place
+                for place, index in enumerate(shown)
+                if not columns[index].rigid and widths[place] > columns[index].least
+            ]
+            if not soft and not force:
+                return None
+            narrowed = max(soft or range(len(shown)), key=widths.__getitem__)
+            if widths[narrowed] <= 1:
+                break
+            widths[narrowed] -= 1
+        return widths
 
     def _row(self, row: Sequence[str], columns: Sequence[Column], widths: Sequence[int], indent: str) -> str:
         parts = []

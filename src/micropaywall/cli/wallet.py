@@ -233,7 +233,12 @@ def balance(out: Output, holders: tuple[str, ...], config_file: Path | None) -> 
         network.close()
     out.document([_balance(name, address, money) for (name, address), money in zip(found, amounts, strict=True)])
     out.table(
-        [Column("wallet"), Column("address", keep="both"), Column("balance", right=True), Column("network")],
+        [
+            Column("wallet", rigid=True),
+            Column("address", keep="both", least=13),
+            Column("balance", right=True, rigid=True),
+            Column("network", spare=True),
+        ],
         [
             (name or "-", address, str(money), f"sandbox ({SANDBOX_TOKEN.network})")
             for (name, address), money in zip(found, amounts, strict=True)
