@@ -78,6 +78,14 @@ class MemoryLedger:
         for asset in assets:
             self._assets.setdefault(asset.id, asset)
 
+    async def pardon(self, payer: str, asset: str) -> bool:
+        self._check()
+        exposure = self.state.exposures.get((payer, asset))
+        suspended = exposure is not None and exposure.suspended
+        if exposure is not None:
+            exposure.suspended = False
+        return suspended
+
     async def records(self, *, since_ms: int = 0, limit: int | None = None) -> AsyncIterator[Record]:
         self._check()
         for record in self._records(since_ms, limit):

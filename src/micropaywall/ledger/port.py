@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Protocol
 
 from micropaywall.core.book import Answer, ChargeRow, Command, PaymentRow, Record, RefundRow, Work
 from micropaywall.core.model import StoredResponse
 from micropaywall.ids import ReplayKey, RowId
+from micropaywall.money import Asset
 
 
 class Ledger(Protocol):
@@ -46,6 +47,14 @@ class Ledger(Protocol):
 
     async def meta(self, name: str, new: bytes) -> bytes:
         """A value shared by all workers of this book (the quote key, say): ``new`` when there was none."""
+        ...
+
+    async def register(self, assets: Iterable[Asset]) -> None:
+        """Remember how amounts of ``assets`` are written for people: the log has decimals and symbols of its own."""
+        ...
+
+    async def pardon(self, payer: str, asset: str) -> bool:
+        """Let a suspended payer buy again; False when it was not suspended. What was lost stays written down."""
         ...
 
     def records(self, *, since_ms: int = 0, limit: int | None = None) -> AsyncIterator[Record]:

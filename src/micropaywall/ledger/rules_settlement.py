@@ -126,6 +126,8 @@ def _fail(state: State, payment: Payment, reason: str, now_ms: int) -> None:
             release(state, payment, charge, ChargeEvent.HANDLER_FAILED, now_ms)
         elif charge.state is ChargeState.CAPTURED and not served and not charge.delivered:
             give_back(state, payment, charge, now_ms)
+        else:
+            charge.lease_until_ms = 0  # a stream that is still leaving counts as served
     if payment.mode == "deferred":
         state.exposure(payment).unsettled -= payment.drawn
     if payment.captured:

@@ -53,6 +53,7 @@ ON CONFLICT (payer, asset) DO UPDATE SET unsettled = exposures.unsettled + exclu
 LOSE: Final = """
 INSERT INTO exposures (payer, asset, unsettled, lost, suspended) VALUES (?, ?, 0, ?, 1)
 ON CONFLICT (payer, asset) DO UPDATE SET lost = exposures.lost + excluded.lost, suspended = 1"""
+PARDON: Final = "UPDATE exposures SET suspended = 0 WHERE payer = ? AND asset = ? AND suspended = 1"
 SUSPENDED: Final = "SELECT 1 FROM exposures WHERE payer = ? AND asset = ? AND suspended = 1"
 ANY_SUSPENDED: Final = "SELECT EXISTS (SELECT 1 FROM exposures WHERE suspended = 1)"
 

@@ -165,6 +165,9 @@ class SqliteLedger:
 
         await self._writer.send(add)
 
+    async def pardon(self, payer: str, asset: str) -> bool:
+        return bool(await self._writer.send(lambda t: t.change(sql.PARDON, (payer, asset)) == 1))
+
     async def records(self, *, since_ms: int = 0, limit: int | None = None) -> AsyncIterator[Record]:
         after = RowId(since_ms.to_bytes(6, "big") + bytes(10))
         left = limit

@@ -100,6 +100,9 @@ def _fail(t: Transaction, p: Payment, reason: str, now_ms: int) -> None:
             release(t, p, charge, ChargeEvent.HANDLER_FAILED, now_ms, detail="payment rejected")
         elif not served and not charge.delivered:
             give_back(t, p, charge, now_ms, detail="payment rejected")
+        elif charge.lease_until_ms is not None:
+            charge.lease_until_ms = None  # a stream that is still leaving counts as served
+            t.store_charge(charge, ("captured", charge.amount, charge.delivered))
     was = standing(p)
     t.unexpose(p, p.drawn)
     step(p, PaymentEvent.NEVER)
