@@ -33,6 +33,8 @@ def match(method: str, target: str, root_path: str = "") -> str | None:
     [
         ("GET", "/api/resource", "GET /api/resource"),
         ("HEAD", "/api/resource", "GET /api/resource"),
+        ("get", "/api/resource", "GET /api/resource"),
+        ("options", "/api/resource", None),
         ("GET", "/api/resource/", "GET /api/resource"),
         ("GET", "/%61pi/resource", "GET /api/resource"),
         ("GET", "/", "GET /"),
