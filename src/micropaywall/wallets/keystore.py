@@ -32,9 +32,10 @@ from micropaywall.crypto.address import parse_address, to_checksum
 from micropaywall.crypto.keccak import keccak256
 from micropaywall.crypto.secp256k1 import PrivateKey
 from micropaywall.errors import KeystoreInvalid, PassphraseWrong
+from micropaywall.wallets.scrypt_r1 import openssl_refuses, scrypt_r1
 from micropaywall.wallets.secret import Secret
 
-__all__ = ["SCRYPT_N", "SCRYPT_N_LIGHT", "address_of", "decrypt", "encrypt", "read_file", "write_file"]
+__all__ = ["SCRYPT_N", "SCRYPT_N_LIGHT", "address_of", "decrypt", "encrypt", "opens_slowly", "read_file", "write_file"]
 
 SCRYPT_N: Final = 262_144
 """Work factor of geth's standard keystores: 256 MiB and about a second for each guess at the passphrase."""
@@ -46,6 +47,8 @@ _MEMORY_BYTES_MAX: Final = 1 << 30
 """What scrypt of a file may ask for (128 * n * r); a keystore must not be able to take the machine down."""
 _WORK_MAX: Final = 1 << 26
 """n * r * p of scrypt, about 30 s."""
+_SLOW_WORK_MAX: Final = 1 << 22
+"""The same where OpenSSL does not compute it (`wallets.scrypt_r1`): about two minutes."""
 _PBKDF2_ROUNDS_MAX: Final = 20_000_000
 _FILE_BYTES_MAX: Final = 65_536
 _KEY_BYTES: Final = 32
@@ -196,7 +199,9 @@ def _derive(crypto: Mapping[str, Any], passphrase: Secret[str]) -> Secret[bytes]
         raise _invalid("its derived key has another length than 32 bytes")
     if crypto["kdf"] == "scrypt":
         n, r, p = _whole(params["n"]), _whole(params["r"]), _whole(params["p"])
-        if n < 2 or n & (n - 1) or r < 1 or p < 1 or 128 * n * r > _MEMORY_BYTES_MAX or n * r * p > _WORK_MAX:
+        slow = r == 1 and openssl_refuses(n, r)
+        too_much = 128 * n * r > _MEMORY_BYTES_MAX or n * r * p > (_SLOW_WORK_MAX if slow else _WORK_MAX)
+        if n < 2 or n & (n - 1) or r < 1 or p < 1 or too_much:
             raise _invalid("its scrypt parameters are invalid, or ask for too much memory or time")
         return _scrypt(passphrase, salt=salt, n=n, r=r, p=p, length=length)
     if crypto["kdf"] == "pbkdf2" and params["prf"] == "hmac-sha256":
@@ -214,7 +219,16 @@ def _whole(value: object) -> int:
     return value
 
 
+def opens_slowly(document: Mapping[str, Any]) -> bool:
+    """Whether the parameters are ones that OpenSSL refuses, so that opening the file takes a minute."""
+    params = _members(document).get("kdfparams")
+    n, r = (params.get("n"), params.get("r")) if isinstance(params, Mapping) else (0, 0)
+    return r == 1 and isinstance(n, int) and openssl_refuses(n, 1)
+
+
 def _scrypt(passphrase: Secret[str], *, salt: bytes, n: int, r: int, p: int, length: int) -> Secret[bytes]:
+    if r == 1 and openssl_refuses(n, r):
+        return Secret(scrypt_r1(_passphrase_bytes(passphrase).reveal(), salt=salt, n=n, p=p, length=length))
     return Secret(Scrypt(salt=salt, length=length, n=n, r=r, p=p).derive(_passphrase_bytes(passphrase).reveal()))
 
 

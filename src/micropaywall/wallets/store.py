@@ -75,8 +75,10 @@ class WalletStore:
         return self._write(name, document)
 
     def add_keystore(self, name: str, document: Mapping[str, Any], passphrase: Secret[str]) -> WalletEntry:
-        """Keep a keystore of another program as it is, after the passphrase has opened it."""
+        """Keep a keystore of another program, after the passphrase has opened it: as it is, unless it opens slowly."""
         key = keystore.decrypt(document, passphrase)
+        if keystore.opens_slowly(document):
+            return self.add(name, key, passphrase)
         return self._write(name, {**document, "address": key.address_bytes.hex()})
 
     def entries(self) -> list[WalletEntry]:
