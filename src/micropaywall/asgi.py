@@ -23,6 +23,7 @@ from micropaywall.core.model import Credential, Dialect, Receipt, Request, Store
 from micropaywall.core.paywall import serve
 from micropaywall.core.routes import Route
 from micropaywall.errors import AmbiguousPath, MicropaywallError, RequestBodyTooLarge, RequestRefused
+from micropaywall.ids import RowId
 from micropaywall.proto import x402
 from micropaywall.seller.paywall import STATUS_PREFIX, Paywall
 
@@ -207,6 +208,7 @@ class Exchange:
         "_app",
         "_body",
         "_bound",
+        "_charge_id",
         "_chunks",
         "_drained",
         "_effect",
@@ -250,6 +252,7 @@ class Exchange:
         self._streaming = False
         self._finished = False
         self._bound = False
+        self._charge_id: RowId | None = None
         self._override: StoredResponse | None = None
         self._body: list[bytes] | None = None
         self._drained = False
@@ -383,6 +386,9 @@ class Exchange:
                 kind = effect.__class__
                 if kind is effects.RunHandler:
                     self._effect = effect
+                    self._charge_id = effect.charge_id  # type: ignore[union-attr]
+                    if self._charge_id is not None:
+                        paywall.working.add(self._charge_id)
                     return
                 try:
                     if kind is effects.ReadBody:
@@ -391,7 +397,7 @@ class Exchange:
                         await self._start_stream(effect.receipt)  # type: ignore[union-attr]
                         if self._producing:
                             self._effect = effect
-                            return
+                            return  # the charge stays in `working`: a long stream keeps its lease
                         value = self._whole()
                     else:
                         value = await paywall.perform(effect)
@@ -400,12 +406,19 @@ class Exchange:
                 else:
                     effect = steps.send(value)
         except StopIteration as done:
+            self._rest()
             await self._answer(done.value)
         except MicropaywallError as failure:
+            self._rest()
             await self._finish(await paywall.refused(self._route, self._request, failure))
         except BaseException as raised:
+            self._rest()
             if raised is not error:
                 raise
+
+    def _rest(self) -> None:
+        if self._charge_id is not None:
+            self._paywall.working.discard(self._charge_id)
 
     async def _answer(self, answer: effects.Answer) -> None:
         if answer.response is None:

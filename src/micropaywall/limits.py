@@ -52,6 +52,8 @@ DRAIN_AFTER_DISCONNECT_S: Final = 30.0
 """A buyer that left still gets its response made and kept; a stream that goes on longer is told that nobody listens."""
 CHARGE_LEASE_S: Final = 150
 """A reserved charge is given back when its worker has been silent so long; longer than HANDLER_TIMEOUT_S."""
+LEASE_CARE_S: Final = 5.0
+"""How often a seller extends the leases of what it serves, and looks for those of workers that died on its host."""
 SETTLE_LEASE_S: Final = 60
 SETTLE_TIMEOUT_S: Final = 30.0
 """How long a buyer's request waits for the rail before it is told `outcome_unknown`."""

@@ -23,6 +23,7 @@ from micropaywall.core.model import Credential, Receipt, Request, StoredResponse
 from micropaywall.core.paywall import serve
 from micropaywall.core.routes import Route
 from micropaywall.errors import AmbiguousPath, MicropaywallError, RequestBodyTooLarge
+from micropaywall.ids import RowId
 from micropaywall.proto import x402
 from micropaywall.seller.paywall import STATUS_PREFIX, Paywall
 from micropaywall.seller.portal import Portal
@@ -156,6 +157,7 @@ class Exchange:
         self._waits_for: effects.Effect | None = None
         self._decided: StoredResponse | None = None
         self._override: StoredResponse | None = None
+        self._charge_id: RowId | None = None
 
     # -- entry points ------------------------------------------------------------------------------------------------
 
@@ -221,6 +223,9 @@ class Exchange:
             while True:
                 if isinstance(effect, (effects.RunHandler, effects.Stream)):
                     self._waits_for = effect
+                    if isinstance(effect, effects.RunHandler) and effect.charge_id is not None:
+                        self._charge_id = effect.charge_id
+                        self._paywall.working.add(effect.charge_id)
                     return
                 try:
                     if isinstance(effect, effects.ReadBody):
@@ -232,6 +237,7 @@ class Exchange:
                 else:
                     effect = steps.send(value)
         except StopIteration as done:
+            self._rest()
             answer: effects.Answer = done.value
             if answer.response is not None:
                 headers = answer.response.headers
@@ -239,10 +245,16 @@ class Exchange:
                     headers = tuple(paid_headers(headers, answer.receipt, answer.dialect))
                 self._decided = StoredResponse(answer.response.status, headers, answer.response.body)
         except MicropaywallError as failure:
+            self._rest()
             self._decided = self._portal.call(self._paywall.refused(route, request, failure))
         except BaseException as raised:
+            self._rest()
             if raised is not error:
                 raise
+
+    def _rest(self) -> None:
+        if self._charge_id is not None:
+            self._paywall.working.discard(self._charge_id)
 
     def _read_body(self, limit: int) -> bytes:
         stream = self._environ["wsgi.input"]

@@ -63,14 +63,15 @@ class Settle:
 
 @dataclass(frozen=True, slots=True)
 class RunHandler:
-    """Run the resource. Result: Handled. An exception thrown in releases the charge and comes out again.
+    """Run the resource, and keep the lease of ``charge_id`` alive meanwhile. Result: Handled.
 
-    ``facts`` is what the application may know of the payment: ``paymentId``, ``payer``, ``amount`` (atomic),
-    ``asset``, ``network``.
+    An exception thrown in releases the charge and comes out again. ``facts`` is what the application may know of the payment:
+    ``paymentId``, ``payer``, ``amount`` (atomic), ``asset``, ``network``.
     """
 
     timeout_s: float
     facts: Mapping[str, str]
+    charge_id: RowId | None = None
 
 
 @dataclass(frozen=True, slots=True)

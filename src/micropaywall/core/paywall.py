@@ -243,7 +243,7 @@ class _Job:
             outcome = yield from self._moved_before()
         started_ms = self.reserve.now_ms
         try:
-            handled: Handled = yield RunHandler(self.route.timeout_s, self._facts())
+            handled: Handled = yield RunHandler(self.route.timeout_s, self._facts(), charge_id)
         except BaseException as error:
             yield from self._release(payment_row_id, charge_id, "handler_failed", None)
             if isinstance(error, TimeoutError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 from micropaywall.core.book import Answer, ChargeRow, Command, PaymentRow, Record, RefundRow, Work
 from micropaywall.core.lives import PaymentState
@@ -85,6 +85,20 @@ class MemoryLedger:
         if exposure is not None:
             exposure.suspended = False
         return suspended
+
+    async def end_leases(self, *, dead: Callable[[str], bool], now_ms: int) -> int:
+        self._check()
+        charges = [c for c in self.state.charges.values() if c.lease_until_ms > now_ms]
+        payments = [p for p in self.state.payments.values() if p.leased(now_ms)]
+        holders = [charge.owner for charge in charges] + [payment.owner for payment in payments]
+        gone = {owner for owner in set(holders) if dead(owner)}
+        for charge in charges:
+            if charge.owner in gone:
+                charge.lease_until_ms = now_ms
+        for payment in payments:
+            if payment.owner in gone:
+                payment.due_ms = now_ms
+        return sum(owner in gone for owner in holders)
 
     async def records(self, *, since_ms: int = 0, limit: int | None = None) -> AsyncIterator[Record]:
         self._check()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Protocol
 
 from micropaywall.core.book import Answer, ChargeRow, Command, PaymentRow, Record, RefundRow, Work
@@ -43,6 +43,13 @@ class Ledger(Protocol):
 
     async def unconfirmed(self, *, now_ms: int, limit: int) -> list[PaymentRow]:
         """Settled payments that are not final yet, the longest unchecked first (for confirmation and reorganisation)."""
+        ...
+
+    async def end_leases(self, *, dead: Callable[[str], bool], now_ms: int) -> int:
+        """End at ``now_ms`` every lease whose owner is ``dead``, so that nobody has to wait for it to run out; how many.
+
+        ``dead`` is asked once for each owner that holds a lease.
+        """
         ...
 
     async def meta(self, name: str, new: bytes) -> bytes:

@@ -20,9 +20,7 @@ CHARGE_COLUMNS: Final = (
     "no, id, payment_no, state, fingerprint, reserved, amount, endpoint, url, created_ms, lease_until_ms, owner, "
     "idempotency_key, agent, captured_ms, delivered, response_status, response_bytes, latency_ms"
 )
-REFUND_COLUMNS: Final = (
-    "no, id, payment_no, amount, state, reason, created_ms, owner, due_ms, transaction_id"
-)
+REFUND_COLUMNS: Final = "no, id, payment_no, amount, state, reason, created_ms, owner, due_ms, transaction_id"
 
 # -- reserve ----------------------------------------------------------------------------------------------------------
 
@@ -130,11 +128,17 @@ RESPONSE: Final = "SELECT status, headers, body FROM responses WHERE charge_no =
 RESPONSE_BY_ID: Final = (
     "SELECT r.status, r.headers, r.body FROM charges c JOIN responses r ON r.charge_no = c.no WHERE c.id = ?"
 )
-META: Final = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = meta.value RETURNING value"
-SET_META: Final = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
-NEW_WRITER: Final = (
-    "INSERT INTO writers (no, host, opened_ms, seen_ms) SELECT COALESCE(MAX(no), 0) + 1, ?, ?, ? FROM writers RETURNING no"
+META: Final = (
+    "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = meta.value RETURNING value"
 )
+SET_META: Final = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+NEW_WRITER: Final = "INSERT INTO writers (no, host, opened_ms, seen_ms) SELECT COALESCE(MAX(no), 0) + 1, ?, ?, ? FROM writers RETURNING no"
+LEASE_OWNERS: Final = (
+    "SELECT DISTINCT owner FROM charges WHERE lease_until_ms > ? "
+    "UNION SELECT DISTINCT owner FROM payments WHERE due_ms > ? AND owner <> ''"
+)
+END_CHARGE_LEASES: Final = "UPDATE charges SET lease_until_ms = ? WHERE lease_until_ms > ? AND owner = ?"
+END_PAYMENT_LEASES: Final = "UPDATE payments SET due_ms = ? WHERE due_ms > ? AND owner = ?"
 SEEN: Final = "UPDATE writers SET seen_ms = ? WHERE no = ?"
 OTHERS_SEEN: Final = "SELECT host FROM writers WHERE seen_ms > ? AND no <> ?"
 ADD_ASSET: Final = "INSERT INTO assets (id, symbol, decimals, fiat) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import os
 import secrets
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +19,19 @@ from micropaywall.core.lives import PaymentState
 from micropaywall.core.model import Credential, Offer, Request, StoredResponse
 from micropaywall.core.routes import PriceFunction, PriceSpec, Route, RouteTable, make_route
 from micropaywall.errors import ConfigurationError, CredentialMalformed, MicropaywallError, PaymentNotFound
-from micropaywall.ids import key_prefix, payment_id, row_id
+from micropaywall.ids import RowId, key_prefix, payment_id, row_id
 from micropaywall.money import Price
 from micropaywall.observe import SILENT, Observer, events
 from micropaywall.observe.together import Together
 from micropaywall.proto import x402
 from micropaywall.seller.assembly import open_ledger, open_rails
+from micropaywall.seller.owner import is_dead, new_owner
 from micropaywall.seller.status import payment_status
 from micropaywall.settlement.events import outcome_event
 from micropaywall.settlement.settler import Settler
 from micropaywall.settlement.worker import SettlementWorker
+
+_log = logging.getLogger("micropaywall.seller")
 
 if TYPE_CHECKING:
     from micropaywall.asgi import PaywallMiddleware
@@ -74,7 +77,8 @@ class Paywall:
         self.table = RouteTable.of(routes or {})
         self.clock: Clock = clock or SystemClock()
         self.public_url = _origin(public_url)
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.owner = new_owner()
+        self.working: set[RowId] = set()
         self.quote_key = b""
         self.observer = SILENT if observer is SILENT else Together(observer)
         self.observed = observer is not SILENT
@@ -97,6 +101,7 @@ class Paywall:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._worker_stop: Callable[[], None] | None = None
         self._worker_task: asyncio.Task[None] | None = None
+        self._tending: asyncio.Task[None] | None = None
         self._settler: Settler | None = None
         self.challenger = Challenger(b"", self.offers, self._lifetime_s)
         for _, _, _, route in self.table.routes:
@@ -154,6 +159,8 @@ class Paywall:
             self._worker_stop = worker.stop
             self._worker_task = asyncio.create_task(worker.run(), name="micropaywall-settlement")
         self._ledger = book_
+        await book_.end_leases(dead=is_dead, now_ms=self.clock.now_ms())
+        self._tending = asyncio.create_task(self._tend(), name="micropaywall-leases")
         self.started = True
 
     async def stop(self) -> None:
@@ -161,6 +168,9 @@ class Paywall:
         if not self.started:
             return
         self.started = False
+        if self._tending is not None:
+            self._tending.cancel()
+            await asyncio.wait([self._tending])
         if self._worker_stop is not None and self._worker_task is not None:
             self._worker_stop()
             await self._worker_task
@@ -174,6 +184,21 @@ class Paywall:
         if self._ledger is not None and self._owned:
             await self._ledger.close()
         self._ledger = None
+
+    async def _tend(self) -> None:
+        """Keep the leases of what is being served here, and end those of workers that died."""
+        while True:
+            await asyncio.sleep(limits.LEASE_CARE_S)
+            now_ms = self.clock.now_ms()
+            try:
+                for charge_id in tuple(self.working):
+                    until_ms = now_ms + limits.CHARGE_LEASE_S * 1000
+                    await self.ledger.apply(
+                        book.Extend(charge_id=charge_id, owner=self.owner, now_ms=now_ms, lease_until_ms=until_ms)
+                    )
+                await self.ledger.end_leases(dead=is_dead, now_ms=now_ms)
+            except MicropaywallError as error:
+                _log.warning("leases could not be tended: %s", error.code)
 
     def keep(self, task: asyncio.Task[Any]) -> None:
         """Hold a task that must finish although its request is gone."""

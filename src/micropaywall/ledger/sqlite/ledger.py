@@ -151,6 +151,10 @@ class SqliteLedger:
         rows: list[PaymentRow] = await self._writer.send(lambda t: work.unconfirmed(t, now_ms=now_ms, limit=limit))
         return rows
 
+    async def end_leases(self, *, dead: Callable[[str], bool], now_ms: int) -> int:
+        ended: int = await self._writer.send(lambda t: work.end_leases(t, dead=dead, now_ms=now_ms))
+        return ended
+
     async def meta(self, name: str, new: bytes) -> bytes:
         value: bytes = await self._writer.send(lambda t: work.meta(t, name, new))
         return value
@@ -227,9 +231,7 @@ def _payment(connection: sqlite3.Connection, payment_id: RowId) -> Payment | Non
     return Payment(*row) if row else None
 
 
-def _page(
-    after: RowId, size: int, *, including: bool
-) -> Callable[[sqlite3.Connection], list[tuple[RowId, Record]]]:
+def _page(after: RowId, size: int, *, including: bool) -> Callable[[sqlite3.Connection], list[tuple[RowId, Record]]]:
     def query(connection: sqlite3.Connection) -> list[tuple[RowId, Record]]:
         assets = {row[0]: Asset(*row) for row in connection.execute(sql.ASSETS).fetchall()}
         found = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from micropaywall.core import book
 from micropaywall.core.lives import PaymentEvent
 from micropaywall.ledger import statements as sql
@@ -65,6 +67,16 @@ def unconfirmed(t: Transaction, *, now_ms: int, limit: int) -> list[book.Payment
     for p in rows:
         t.change(sql.CHECKED, (now_ms, p.no))
     return [p.row() for p in rows]
+
+
+def end_leases(t: Transaction, *, dead: Callable[[str], bool], now_ms: int) -> int:
+    """End the leases of owners that are gone; the partial indexes hold only what is leased or due."""
+    ended = 0
+    for (owner,) in t.execute(sql.LEASE_OWNERS, (now_ms, now_ms)).fetchall():
+        if dead(owner):
+            ended += t.change(sql.END_CHARGE_LEASES, (now_ms, now_ms, owner))
+            ended += t.change(sql.END_PAYMENT_LEASES, (now_ms, now_ms, owner))
+    return ended
 
 
 def meta(t: Transaction, name: str, new: bytes) -> bytes:
