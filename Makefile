@@ -1,12 +1,13 @@
 # Verbs of the project. `make` alone lists them. Needs Python >= 3.11, make, git and a C compiler; everything else is
 # installed into .venv from the locked, hashed requirements.
 
-PYTHON ?= python3
+# The first interpreter that is new enough; `make PYTHON=… env` names another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
-PYTHON := python
 endif
 PY := $(BIN)/python
 STAMP := $(VENV)/.ready
@@ -24,7 +25,7 @@ help: ## list these verbs
 env: $(STAMP) ## create .venv with everything that is locked (fast when it is there)
 
 $(STAMP): requirements/dev.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "micropaywall needs Python 3.11 or later")'
+	@test -n "$(PYTHON)" || { echo "micropaywall needs Python 3.11 or later; none was found" >&2; exit 1; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the locked packages into $(VENV) …"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
