@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from micropaywall.client import ApprovalRequest, Budget, Limit, Payer, Policy, Wallet
 from micropaywall.core.policy import Reason
-from micropaywall.errors import ConfigurationError
+from micropaywall.errors import BuyerError, ConfigurationError
 from micropaywall.money import parse_price
 
 if TYPE_CHECKING:
@@ -27,16 +30,33 @@ _WHY: Final[dict[Reason, str]] = {
 }
 
 
-def http_client(payer: Payer, **options: Any) -> Any:
-    """A paying client on whichever HTTP library is there; ConfigurationError when none is."""
+@contextmanager
+def http_client(payer: Payer, **options: Any) -> Iterator[Any]:
+    """A paying client on whichever HTTP library is there; its errors come out as ours.
+
+    Raises ConfigurationError when no library is installed or the URL is none, BuyerError when there is no answer.
+    """
+    api, paying = _library()
+    with paying.Client(payer=payer, **options) as client:
+        try:
+            yield client
+        except (api.InvalidURL, api.UnsupportedProtocol) as error:
+            raise ConfigurationError(f"that is no URL to request: {error}", expected="http://… or https://…") from None
+        except api.HTTPError as error:
+            raise BuyerError(
+                f"there is no answer: {error or type(error).__name__}",
+                received=str(error.request.url) if getattr(error, "_request", None) is not None else None,
+                hint="Is the server running, and is the address right?",
+            ) from None
+
+
+def _library() -> tuple[ModuleType, ModuleType]:
     for name in _CLIENTS:
         try:
-            module = importlib.import_module(f"micropaywall.client.{name}")
+            return importlib.import_module(name), importlib.import_module(f"micropaywall.client.{name}")
         except ModuleNotFoundError as error:
             if error.name and error.name.startswith("micropaywall"):
                 raise
-            continue
-        return module.Client(payer=payer, **options)
     raise ConfigurationError(
         "buying needs an HTTP client, and none is installed",
         expected=list(_CLIENTS),

@@ -20,6 +20,7 @@ __all__ = ["root", "run"]
 
 _C: Final = "micropaywall.cli"
 _MEMBERS: Final = {
+    "demo": Member(f"{_C}.demo:demo", "Play seller and buyer, step by step; no account, key or network needed.", "Try"),
     "sandbox": Member(f"{_C}.sandbox:sandbox", "Look at the sandbox network, mine blocks, make trouble.", "Try"),
     "serve": Member(f"{_C}.serve:serve", "Put a price on an application, or on sample resources.", "Sell"),
     "ledger": Member(f"{_C}.ledger:ledger", "The seller's book: payments, balances, proof, export, backup.", "Sell"),
