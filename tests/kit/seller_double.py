@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from micropaywall.sandbox.token import SANDBOX_NETWORK, SANDBOX_TOKEN
@@ -93,7 +93,7 @@ class SellerDouble:
         self.shelves[path] = shelf = Shelf(**options)
         return shelf
 
-    def __enter__(self) -> SellerDouble:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -144,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
         move = shelf.moves[min(len(shelf.presentations), len(shelf.moves)) - 1]
         return self._move(shelf, move)
 
-    do_POST = do_HEAD = do_PUT = do_GET
+    do_POST = do_HEAD = do_PUT = do_GET  # noqa: N815 - names that http.server asks for
 
     def _body(self) -> bytes:
         if self.headers.get("transfer-encoding", "").lower() == "chunked":

@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from micropaywall.crypto.address import parse_address, to_checksum
 from micropaywall.crypto.keccak import keccak256
-from micropaywall.crypto.secp256k1 import PrivateKey
+from micropaywall.crypto.secp256k1 import ORDER, PrivateKey
 from micropaywall.errors import KeystoreInvalid, PassphraseWrong
 from micropaywall.wallets.scrypt_r1 import openssl_refuses, scrypt_r1
 from micropaywall.wallets.secret import Secret
@@ -96,11 +96,11 @@ def decrypt(document: Mapping[str, Any], passphrase: Secret[str]) -> PrivateKey:
 
 def _checked(secret: Secret[bytes], address: object) -> PrivateKey:
     """The key of ``secret``, when it is a valid one and of the address that the file claims."""
-    try:
-        # Some old writers dropped leading zeros of the key; the format's own vectors have such files.
-        key = PrivateKey(secret.reveal().rjust(_KEY_BYTES, b"\0"))
-    except ValueError:
-        raise _invalid("the key is zero or too large") from None
+    # Asked before the key is made: an exception would carry a frame with the bare bytes in it.
+    if not 0 < int.from_bytes(secret.reveal(), "big") < ORDER:
+        raise _invalid("the key is zero or too large")
+    # Some old writers dropped leading zeros of the key; the format's own vectors have such files.
+    key = PrivateKey(secret.reveal().rjust(_KEY_BYTES, b"\0"))
     if address is not None and (
         not isinstance(address, str) or address.lower().removeprefix("0x") != key.address_bytes.hex()
     ):

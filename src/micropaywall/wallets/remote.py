@@ -95,9 +95,8 @@ class RemoteSigner:
         connection = self._connect()
         try:
             connection.request("POST", self._target, body, self._headers())
-            response = connection.getresponse()
-            raw = response.read(_ANSWER_BYTES_MAX + 1)
-            status = response.status
+            with connection.getresponse() as response:
+                raw, status = response.read(_ANSWER_BYTES_MAX + 1), response.status
         except (OSError, http.client.HTTPException) as error:
             raise WalletError(
                 f"the remote signer cannot be reached ({type(error).__name__}); nothing was signed"

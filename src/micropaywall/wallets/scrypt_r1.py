@@ -27,7 +27,7 @@ def openssl_refuses(n: int, r: int) -> bool:
 
 
 def scrypt_r1(passphrase: bytes, *, salt: bytes, n: int, p: int, length: int) -> bytes:
-    """scrypt (RFC 7914) with r = 1, for any power of two ``n``."""
+    """The key derivation of RFC 7914 with r = 1, for any power of two ``n``."""
     blocks = hashlib.pbkdf2_hmac("sha256", passphrase, salt, 1, 128 * p)
     first, second = _pack(blocks, 0, p), _pack(blocks, 64, p)
     first, second = _Lanes(p).romix(first, second, n)
@@ -71,7 +71,7 @@ class _Lanes:
         ]
 
     def romix(self, first: Block, second: Block, n: int) -> tuple[Block, Block]:
-        """scryptROMix of every lane."""
+        """Mix every lane: scryptROMix."""
         low, salsa = self._low, self._salsa20_8
         kept: list[Block] = []
         for _ in range(n):

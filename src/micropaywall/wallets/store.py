@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from micropaywall.crypto.secp256k1 import PrivateKey
+from micropaywall.crypto.secp256k1 import ORDER, PrivateKey
 from micropaywall.errors import KeystoreInvalid, WalletError
 from micropaywall.sandbox.token import SANDBOX_TOKEN
 from micropaywall.wallets import keystore
@@ -192,10 +192,10 @@ def key_from_hex(text: Secret[str]) -> PrivateKey:
     """A secret key from 64 hex digits, with or without 0x; WalletError (which does not repeat them) otherwise."""
     if not _HEX_KEY.fullmatch(text.reveal().strip()):
         raise WalletError("that is not a secret key", expected="64 hex digits, with or without 0x")
-    try:
-        return PrivateKey(bytes.fromhex(text.reveal().strip().removeprefix("0x")))
-    except ValueError:
-        raise WalletError("that is not a secret key: it is zero or too large") from None
+    # Asked before the key is made: an exception would carry a frame with the bare bytes in it.
+    if not 0 < int(text.reveal().strip(), 16) < ORDER:
+        raise WalletError("that is not a secret key: it is zero or too large")
+    return PrivateKey(bytes.fromhex(text.reveal().strip().removeprefix("0x")))
 
 
 def _new_key() -> Secret[bytes]:
