@@ -67,7 +67,8 @@ class SandboxSettlement:
         self.network = network
         self.header_faults = header_faults
         self.noted_headers: frozenset[bytes] = frozenset({HEADER}) if header_faults else frozenset()
-        self._standing = tuple(FaultState(fault, 0, asked=False) for fault in faults)
+        self._standing: tuple[FaultState, ...] = ()
+        self.set_faults(faults)
         self._closed = False
         self._receipt_wait_s = receipt_wait_s
         self._sleep = sleep
@@ -104,6 +105,10 @@ class SandboxSettlement:
             self._closed = True
             await self._call(self.network.close)
             self._thread.shutdown(wait=True)
+
+    def set_faults(self, faults: Sequence[Fault]) -> None:
+        """Replace the faults that every payment meets."""
+        self._standing = tuple(FaultState(fault, 0, asked=False) for fault in faults)
 
     # -- what the seller's adapters may tell --------------------------------------------------------------------------
 
