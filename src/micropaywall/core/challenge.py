@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 from micropaywall import limits
@@ -19,7 +20,7 @@ from micropaywall.core.model import Dialect, Offer, Receipt, Request, StoredResp
 from micropaywall.core.quote import write_quote
 from micropaywall.core.routes import Route
 from micropaywall.errors import MicropaywallError
-from micropaywall.money import Price
+from micropaywall.money import Price, format_decimal
 from micropaywall.proto import x402
 from micropaywall.proto.json import encode_json
 
@@ -162,14 +163,14 @@ def _body(
     if offers:
         first = offers[0]
         members.update(
-            amount=first.price.decimal,
+            amount=Decimal(format_decimal(first.price.decimal)),
             currency=first.price.asset.symbol,
             paymentAddress=first.pay_to,
             network=first.network,
             nonce=first.extra["quote"],
         )
     members.setdefault("hint", f"Pay with an x402 client, or: micropaywall get {request.url}")
-    return encode_json(members)
+    return encode_json(members) + b"\n"
 
 
 def _rows(offers: Sequence[Offer]) -> list[tuple[str, str]]:
@@ -187,7 +188,7 @@ def _rows(offers: Sequence[Offer]) -> list[tuple[str, str]]:
 
 def problem_response(error: MicropaywallError) -> StoredResponse:
     """Any refusal as RFC 9457 problem+json, never cached."""
-    body = encode_json(error.problem())
+    body = encode_json(error.problem()) + b"\n"
     headers = [
         (b"content-type", _PROBLEM),
         (b"cache-control", b"no-store"),
