@@ -209,7 +209,7 @@ async def test_a_settled_payment_is_asked_for_until_it_is_final() -> None:
     bench = Bench()
     row = await bench.settled()
     bench.rail.asks.extend([moved, lambda r: moved(r, final=True)])
-    await bench.worker.tick()
+    assert (await bench.worker.tick()).final == 0
     assert await bench.owed.state(row) is PaymentState.SETTLED
     tick = await bench.worker.tick()
     assert tick.final == 1
