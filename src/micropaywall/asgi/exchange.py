@@ -1,170 +1,35 @@
-"""A paywall around any ASGI application.
-
-A plain class that wraps ``send``: raw header lists, nothing buffered unless it is paid for. Unpriced requests, WebSocket and
-lifespan go straight through. A paid response is held until its payment is captured and settled; one that streams, or outgrows
-what may be held, is settled before its first byte leaves. Background tasks of the application run after its last byte, as
-without us.
-
-    app = Paywall({"GET /api/resource": "$0.001"}, pay_to="0x…").asgi(app)
-"""
+"""One request that pays, and the flow that serves it, driven over ASGI."""
 
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import IO, Any, Final
-from urllib.parse import quote
+from collections.abc import Sequence
+from typing import Any, Final
 
 from micropaywall import limits
+from micropaywall.asgi.messages import ASGIApp, Message, Receive, Scope, Send, request_of, send_response
 from micropaywall.core import effects
-from micropaywall.core.challenge import REQUEST_HEADERS, paid_headers, problem_response
-from micropaywall.core.model import Credential, Dialect, Receipt, Request, StoredResponse
+from micropaywall.core.challenge import paid_headers, problem_response
+from micropaywall.core.model import Dialect, Receipt, Request, StoredResponse
 from micropaywall.core.paywall import serve
 from micropaywall.core.routes import Route
-from micropaywall.errors import AmbiguousPath, MicropaywallError, RequestBodyTooLarge, RequestRefused
+from micropaywall.errors import MicropaywallError, RequestBodyTooLarge, RequestRefused
 from micropaywall.ids import RowId
 from micropaywall.proto import x402
-from micropaywall.seller.paywall import STATUS_PREFIX, Paywall
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+from micropaywall.seller.holding import Held, Kept, body_too_large, streams
+from micropaywall.seller.paywall import Paywall
 
 SESSION: Final = "micropaywall.exchange"
 """Scope key under which an endpoint that is priced by itself finds its exchange."""
 PAYMENT: Final = "micropaywall.payment"
-"""Scope key of what is known of the payment while the application runs: see `core.paywall.RunHandler`."""
-_CREDENTIALS: Final = x402.CREDENTIAL_HEADERS
+"""Scope key of what is known of the payment while the application runs: see `core.effects.RunHandler`."""
+CREDENTIALS: Final = x402.CREDENTIAL_HEADERS
 _HELD_BACK: Final = (
     "http.response.pathsend",
     "http.response.zerocopysend",
     "http.response.trailers",
     "http.response.push",
 )
-
-
-class PaywallMiddleware:
-    """``app`` with ``paywall`` in front. One instance per application; safe for any number of concurrent requests."""
-
-    def __init__(self, app: ASGIApp, paywall: Paywall) -> None:
-        self.app = app
-        self.paywall = paywall
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        kind = scope["type"]
-        if kind != "http":
-            if kind == "lifespan":
-                await self._lifespan(scope, receive, send)
-            else:
-                await self.app(scope, receive, send)
-            return
-        paywall = self.paywall
-        path: str = scope["path"]
-        target: bytes = scope.get("raw_path") or quote(path).encode()
-        try:
-            route = paywall.table.match(scope["method"], target, path, scope.get("root_path", ""))
-        except AmbiguousPath as error:
-            await _send_response(send, problem_response(error), scope["method"])
-            return
-        if route is None:
-            if path.startswith(STATUS_PREFIX + "pay_"):
-                await self._status(scope, send)
-            elif scope["method"] == "OPTIONS" and paywall.table.routes:
-                await self.app(scope, receive, _preflight(send))
-            elif paywall.bound:
-                exchange = Exchange(self.app, paywall, scope, receive, send)
-                await exchange.run_unmatched()
-            else:
-                await self.app(scope, receive, send)
-            return
-        if not paywall.started:
-            await paywall.start()
-        for name, _ in scope["headers"]:
-            if name in _CREDENTIALS:
-                break
-        else:
-            if route.quotes_body:
-                await Exchange(self.app, paywall, scope, receive, send).quote(route)
-                return
-            answer = await paywall.unpaid(route, request_of(paywall, scope))
-            if answer is None:
-                await self.app(scope, receive, send)
-            else:
-                await _send_response(send, answer, scope["method"])
-            return
-        await Exchange(self.app, paywall, scope, receive, send).run(route)
-
-    async def _status(self, scope: Scope, send: Send) -> None:
-        await self.paywall.start()
-        answer = await self.paywall.status(request_of(self.paywall, scope))
-        await _send_response(send, answer, scope["method"])
-
-    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The application's lifespan, with the paywall started before it is told to and stopped after it stopped."""
-
-        async def starting() -> Message:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                await self.paywall.start()
-            return message
-
-        async def stopping(message: Message) -> None:
-            if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
-                await self.paywall.stop()
-            await send(message)
-
-        await self.app(scope, starting, stopping)
-
-
-def request_of(paywall: Paywall, scope: Scope) -> Request:
-    """The Request of an ASGI scope, body unread."""
-    headers = scope["headers"]
-    target = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1")
-    if scope["query_string"]:
-        target = f"{target}?{scope['query_string'].decode('latin-1')}"
-    if paywall.public_url:
-        url = paywall.public_url + target
-    else:
-        host = ""
-        for name, value in headers:
-            if name == b"host" and not host:
-                host = value.decode("latin-1")
-        url = f"{scope.get('scheme', 'http')}://{host}{target}"
-    client = scope.get("client")
-    return Request(scope["method"], target.encode("latin-1"), scope["path"], url, headers, client[0] if client else "")
-
-
-async def _send_response(
-    send: Send, response: StoredResponse, method: str, headers: Iterable[tuple[bytes, bytes]] | None = None
-) -> None:
-    await send(
-        {
-            "type": "http.response.start",
-            "status": response.status,
-            "headers": response.headers if headers is None else headers,
-        }
-    )
-    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else response.body})
-
-
-def _preflight(send: Send) -> Send:
-    """Let a browser send the payment headers that the application's own CORS answer does not know of."""
-
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
-            message["headers"] = [
-                (name, value + b", " + REQUEST_HEADERS)
-                if name.lower() == b"access-control-allow-headers" and value.strip() != b"*"
-                else (name, value)
-                for name, value in headers
-            ]
-        await send(message)
-
-    return sending
 
 
 class _Timer:
@@ -209,15 +74,13 @@ class Exchange:
         "_body",
         "_bound",
         "_charge_id",
-        "_chunks",
+        "_dialect",
         "_drained",
         "_effect",
         "_finished",
         "_flow",
         "_held",
-        "_held_bytes",
         "_kept",
-        "_kept_bytes",
         "_override",
         "_paywall",
         "_producing",
@@ -243,11 +106,9 @@ class Exchange:
         self._request: Request | None = None
         self._effect: effects.Effect | None = None
         self._start: Message | None = None
-        self._held: IO[bytes] | None = None
-        self._chunks: list[bytes] = []
-        self._held_bytes = 0
-        self._kept: list[bytes] | None = None
-        self._kept_bytes = 0
+        self._held: Held | None = None
+        self._kept: Kept | None = None
+        self._dialect: Dialect = "x402/2"
         self._producing = True
         self._streaming = False
         self._finished = False
@@ -279,7 +140,7 @@ class Exchange:
         if answer is None:
             await self._app(self._scope, self._receiving, self._send)
         else:
-            await _send_response(self._send, answer, self._scope["method"])
+            await send_response(self._send, answer, self._scope["method"])
 
     async def _unpaid(self, route: Route) -> StoredResponse | None:
         request = request_of(self._paywall, self._scope)
@@ -306,7 +167,7 @@ class Exchange:
             return self._override is None  # the same request passed a price already
         await self._paywall.start()
         try:
-            if not any(name in _CREDENTIALS for name, _ in self._scope["headers"]):
+            if not any(name in CREDENTIALS for name, _ in self._scope["headers"]):
                 self._override = await self._unpaid(route)
                 return self._override is None
             await self._begin(route)
@@ -326,6 +187,7 @@ class Exchange:
         except MicropaywallError as error:
             await self._finish(await self._paywall.refused(route, self._request, error))
             return
+        self._dialect = credential.dialect
         self._flow = serve(self._paywall, route, self._request, credential)
         await self._advance(None)
 
@@ -365,7 +227,7 @@ class Exchange:
                 self._held.close()
             if self._override is not None and not self._finished:
                 self._finished = True
-                await _send_response(self._send, self._override, self._scope["method"])
+                await send_response(self._send, self._override, self._scope["method"])
 
     def _waiting(self) -> bool:
         """Whether the flow still waits for the application's answer, or for the end of its stream."""
@@ -436,7 +298,7 @@ class Exchange:
             self._override = response
             return
         self._finished = True
-        await _send_response(self._send, response, self._scope["method"])
+        await send_response(self._send, response, self._scope["method"])
 
     def _stop_timing(self) -> None:
         """The timeout is for the handler's answer, not for what its application does afterwards."""
@@ -474,7 +336,7 @@ class Exchange:
             size = sum(map(len, self._body))
             while True:
                 if size > limit:
-                    raise _too_large(limit)
+                    raise body_too_large(limit)
                 message = await self._receive()
                 if message["type"] != "http.request":
                     raise _ClientGone
@@ -486,7 +348,7 @@ class Exchange:
             self._drained = self._replay = True
         body = b"".join(self._body or ())
         if len(body) > limit:
-            raise _too_large(limit)
+            raise body_too_large(limit)
         return body
 
     async def _sending(self, message: Message) -> None:
@@ -496,7 +358,7 @@ class Exchange:
         if self._override is not None:
             if kind == "http.response.body" and not message.get("more_body", False):
                 self._finished = True
-                await _send_response(self._send, self._override, self._scope["method"])
+                await send_response(self._send, self._override, self._scope["method"])
             return
         if self._streaming:
             await self._pass_on(message)
@@ -508,118 +370,67 @@ class Exchange:
             await self._hold(message)
 
     async def _hold(self, message: Message) -> None:
-        body, more = message.get("body", b""), message.get("more_body", False)
         start = self._start
         if start is None:
             raise RuntimeError("the application sent a body before its status")
-        headers = tuple((bytes(name).lower(), bytes(value)) for name, value in start.get("headers", ()))
-        self._held_bytes += len(body)
-        self._producing = more
-        if not more and self._held is None:
-            whole = b"".join([*self._chunks, body]) if self._chunks else bytes(body)
-            response = (
-                StoredResponse(start["status"], headers, whole) if len(whole) <= self._paywall.stored_bytes else None
-            )
-            if response is None:
-                self._chunks.append(bytes(body))
-            await self._handled(effects.Handled(start["status"], headers, response))
-            return
-        self._store(bytes(body))
-        if more and not _streams(headers) and self._held_bytes <= self._paywall.held_disk_bytes:
+        body, self._producing = bytes(message.get("body", b"")), message.get("more_body", False)
+        held, paywall = self._held, self._paywall
+        status, headers = start["status"], _raw(start)
+        if held is None:
+            if not self._producing and len(body) <= paywall.stored_bytes:
+                await self._handled(effects.Handled(status, headers, StoredResponse(status, headers, body)))
+                return
+            held = self._held = Held(paywall.held_memory_bytes)
+        held.add(body)
+        if self._producing and not streams(headers) and held.size <= paywall.held_disk_bytes:
             return
         response = None
-        if not more and self._held_bytes <= self._paywall.stored_bytes:
-            response = StoredResponse(start["status"], headers, b"".join(self._take_held()))
-        await self._handled(effects.Handled(start["status"], headers, response))
+        if not self._producing and held.size <= paywall.stored_bytes:
+            response = StoredResponse(status, headers, b"".join(held.take()))
+        await self._handled(effects.Handled(status, headers, response))
 
     async def _handled(self, handled: effects.Handled) -> None:
         self._stop_timing()
         await self._advance(handled)
 
-    def _store(self, body: bytes) -> None:
-        if self._held is None and self._held_bytes <= self._paywall.held_memory_bytes:
-            self._chunks.append(body)
-            return
-        if self._held is None:
-            self._held = tempfile.TemporaryFile(prefix="micropaywall-")  # noqa: SIM115 (closed by _run_app)
-            self._held.writelines(self._chunks)
-            self._chunks.clear()
-        self._held.write(body)
-
-    def _take_held(self) -> Iterable[bytes]:
-        yield from self._chunks
-        self._chunks = []
-        if self._held is not None:
-            with self._held:
-                self._held.seek(0)
-                while piece := self._held.read(262_144):
-                    yield piece
-            self._held = None
-
     async def _start_stream(self, receipt: Receipt | None) -> None:
         """Let the held part go; the rest follows as the application makes it."""
-        start, dialect = self._start, self._dialect()
-        assert start is not None
-        headers = [(bytes(name).lower(), bytes(value)) for name, value in start.get("headers", ())]
+        start, held = self._start, self._held
+        if start is None or held is None:
+            raise RuntimeError("a stream has a head and a first piece")
+        headers: Sequence[tuple[bytes, bytes]] = _raw(start)
+        self._kept = Kept(self._paywall.stored_bytes if receipt is not None else 0)
         if receipt is not None:
-            headers = paid_headers(headers, receipt, dialect)
-            self._kept = []
+            headers = paid_headers(headers, receipt, self._dialect)
         self._streaming = True
         await self._send({"type": "http.response.start", "status": start["status"], "headers": headers})
-        for piece in self._take_held():
-            self._keep(piece)
+        for piece in held.take():
+            self._kept.add(piece)
             await self._send({"type": "http.response.body", "body": piece, "more_body": True})
         if not self._producing:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _pass_on(self, message: Message) -> None:
+        await self._send(message)
         if message["type"] == "http.response.body":
-            self._keep(message.get("body", b""))
+            if self._kept is not None:
+                self._kept.add(bytes(message.get("body", b"")))
             if not message.get("more_body", False):
-                await self._send(message)
                 self._producing = False
                 if self._effect is not None:
                     await self._advance(self._whole())
-                return
-        await self._send(message)
-
-    def _keep(self, piece: bytes) -> None:
-        if self._kept is not None:
-            self._kept.append(bytes(piece))
-            self._kept_bytes += len(piece)
-            if self._kept_bytes > self._paywall.stored_bytes:
-                self._kept = None
 
     def _whole(self) -> StoredResponse | None:
         if self._kept is None or self._start is None:
             return None
-        headers = tuple((bytes(name).lower(), bytes(value)) for name, value in self._start.get("headers", ()))
-        return StoredResponse(self._start["status"], headers, b"".join(self._kept))
-
-    def _dialect(self) -> Dialect:
-        assert self._request is not None
-        credential: Credential | None = x402.read_credential(self._request.headers)
-        return credential.dialect if credential is not None else "x402/2"
+        return self._kept.response(self._start["status"], _raw(self._start))
 
 
-def _streams(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether a response in several pieces is meant to be seen as it comes: events, or no length given."""
-    length = False
-    for name, value in headers:
-        if name == b"content-type" and value.lower().startswith(b"text/event-stream"):
-            return True
-        length = length or name == b"content-length"
-    return not length
+def _raw(start: Message) -> tuple[tuple[bytes, bytes], ...]:
+    """The header lines of a response's start, names lower-cased."""
+    return tuple((bytes(name).lower(), bytes(value)) for name, value in start.get("headers", ()))
 
 
 def _without_shortcuts(scope: Scope) -> dict[str, Any]:
     """Server extensions, less those by which a response would pass the paywall unseen."""
     return {name: value for name, value in (scope.get("extensions") or {}).items() if name not in _HELD_BACK}
-
-
-def _too_large(limit: int) -> RequestBodyTooLarge:
-    return RequestBodyTooLarge(
-        "the request body is larger than this priced route reads",
-        expected=f"at most {limit} bytes",
-        received=f"over {limit} bytes",
-    )
