@@ -58,6 +58,7 @@ def rail_options(loaded: Loaded) -> dict[str, dict[str, Any]]:
 
 def make_paywall(loaded: Loaded, routes: Sequence[Route], *, sandbox: bool) -> Paywall:
     """The paywall of a configuration, its rails open. Raises ConfigurationError or RailError."""
+    from micropaywall.observe.logs import LogObserver
     from micropaywall.seller.paywall import Paywall
 
     seller, settings = loaded.settings.seller, loaded.settings
@@ -72,6 +73,7 @@ def make_paywall(loaded: Loaded, routes: Sequence[Route], *, sandbox: bool) -> P
         held_body_disk_bytes=seller.held_body_disk_bytes,
         stored_response_bytes=seller.stored_response_bytes,
         settle_timeout_s=seller.settle_timeout_s,
+        observer=LogObserver(),
         rail_options=rail_options(loaded),
     )
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +10,7 @@ from typing import TYPE_CHECKING
 from micropaywall.cli import parts
 from micropaywall.clock import Clock, SystemClock
 from micropaywall.rails import registry
+from micropaywall.seller.owner import new_owner
 
 if TYPE_CHECKING:
     from micropaywall.ledger.port import Ledger
@@ -49,7 +47,7 @@ async def backroom(loaded: Loaded) -> AsyncIterator[Backroom]:
     )
     ledger = await parts.open_book(settings)
     try:
-        yield Backroom(ledger, rails, clock, f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}")
+        yield Backroom(ledger, rails, clock, new_owner())
     finally:
         for rail in rails:
             await rail.settlement.close()

@@ -6,6 +6,8 @@ import platform
 import sqlite3
 from importlib import metadata
 
+from micropaywall import __version__
+
 __all__ = ["versions"]
 
 _OPTIONAL = ("uvicorn", "starlette", "httpx2", "httpx", "requests", "fastapi", "flask", "django", "keyring")
@@ -14,7 +16,7 @@ _OPTIONAL = ("uvicorn", "starlette", "httpx2", "httpx", "requests", "fastapi", "
 def versions() -> dict[str, str]:
     """micropaywall, Python, SQLite, the system, and those extras that are there."""
     found = {
-        "micropaywall": _version("micropaywall") or "(from source)",
+        "micropaywall": __version__,
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
