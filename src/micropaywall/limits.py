@@ -79,11 +79,48 @@ BOOK_HOST_LEASE_S: Final = 60
 """A host that has not been seen for so long has let go of a SQLite book."""
 BOOK_CACHE_KIB: Final = 65_536
 """Page cache of one SQLite connection, at most: the index of a million replay keys fits in."""
+REPLAY_TAIL_MAX: Final = 32_768
+"""Replay keys that wait in memory (some 8 MB) to be put into the index, together and in order."""
+REPLAY_MOVE_ROWS: Final = 1_024
+"""How many of them at once: a few milliseconds of the book's writer."""
+BOOK_RECENT_MAX: Final = 32_768
+"""Reservations whose row numbers the writer remembers, to capture them without looking them up."""
 BOOK_READERS: Final = 4
 """Threads that read from a SQLite book, each with a connection of its own."""
 SETTLEMENTS_PER_BATCH_MAX: Final = 200
 EXPOSURE_ATOMIC_DEFAULT: Final = 1_000_000
 """Delivered and unsettled per payer in `deferred` mode: one dollar of a 6-decimals token."""
+
+# -- settlement in the background
+SETTLE_CALL_S: Final = SETTLE_LEASE_S - 5.0
+"""A call to a rail is given up before the lease under which it is made ends: nobody else may submit until then."""
+SETTLE_BATCHES_MAX: Final = 8
+"""Batches of one worker under way at once: a rail that hangs neither holds up the others nor fills the memory."""
+WORKER_DRAIN_S: Final = 10.0
+"""How long a stopping worker waits for its calls; what is left is recovered when the leases run out."""
+
+# -- the sandbox network
+SANDBOX_BLOCKS_MAX: Final = 10_000
+"""Blocks that one call may mine or reorganise."""
+SANDBOX_TRANSFERS_MAX: Final = 1_000
+"""Transfers in one call."""
+SANDBOX_LOGS_MAX: Final = 1_000
+"""Transactions in one answer."""
+SANDBOX_FAULTS_MAX: Final = 8
+"""Faults that one header or one setting may name."""
+SANDBOX_FAULTS_KEPT_MAX: Final = 10_000
+"""Faults asked for by header that are kept; the oldest go first, so that strangers do not fill the disk."""
+SANDBOX_BUSY_S: Final = 15.0
+"""How long a writer waits for another process. A batch of 200 takes some milliseconds."""
+SANDBOX_RECEIPT_WAIT_S: Final = 20.0
+"""How long a settlement waits for a block where the chain does not mine at once; below SETTLE_TIMEOUT_S."""
+SANDBOX_REQUEST_BYTES_MAX: Final = 1_048_576
+"""A call to a sandbox server; one with the most transfers has about half of it."""
+SANDBOX_ANSWER_BYTES_MAX: Final = 4_194_304
+SANDBOX_ANSWER_S: Final = 25.0
+"""Below SETTLE_TIMEOUT_S, so that a server that hangs is noticed before the buyer is told anything."""
+SANDBOX_IDLE_S: Final = 60.0
+"""A connection that is idle or stalled is closed by the sandbox server after so long."""
 
 # -- what a buyer accepts
 CHALLENGE_HEADER_BYTES_MAX: Final = 65_536

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 from tests.kit.chain import PAYEE, instruct, new_key
 
+from micropaywall import limits
 from micropaywall.clock import ManualClock
 from micropaywall.errors import RailError, Unavailable
 from micropaywall.sandbox.chain import ABSENT, Mined, Network, Pending, Revert, Reverted, Rules
@@ -24,7 +25,7 @@ from micropaywall.sandbox.client import RemoteNetwork
 from micropaywall.sandbox.faults import parse_faults
 from micropaywall.sandbox.network import SandboxNetwork
 from micropaywall.sandbox.rail import open_network
-from micropaywall.sandbox.server import REQUEST_BYTES_MAX, SandboxServer
+from micropaywall.sandbox.server import SandboxServer
 from micropaywall.sandbox.signing import cancel_digest
 from micropaywall.sandbox.wire import CALLS, PATH, decode, encode
 
@@ -188,7 +189,7 @@ def test_the_server_says_what_it_is(server: SandboxServer) -> None:
         ({"body": b"[" * 100_000}, 400),
         ({"name": "mine", "body": b'{"blocks": "1"}'}, 400),
         ({"name": "mine", "body": b'{"blocks": 0}'}, 400),
-        ({"content_length": str(REQUEST_BYTES_MAX + 1)}, 413),
+        ({"content_length": str(limits.SANDBOX_REQUEST_BYTES_MAX + 1)}, 413),
         ({"content_length": "-1"}, 413),
     ],
 )
@@ -307,7 +308,7 @@ def test_an_answer_that_cannot_be_read_is_no_answer(answer: bytes) -> None:
 
 
 def test_an_answer_without_end_is_not_read_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("micropaywall.sandbox.client.ANSWER_BYTES_MAX", 1_000)
+    monkeypatch.setattr(limits, "SANDBOX_ANSWER_BYTES_MAX", 1_000)
     url, close = _answering(_http(200, b'"' + b"x" * 5_000))
     network = RemoteNetwork(url, timeout_s=5)
     with pytest.raises(Unavailable):

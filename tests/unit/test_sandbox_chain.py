@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.kit.chain import PAYEE, START_S, instruct, new_key
 
+from micropaywall import limits
 from micropaywall.clock import ManualClock
 from micropaywall.crypto.secp256k1 import ORDER
 from micropaywall.errors import RailError, Unavailable
@@ -560,7 +561,7 @@ def test_a_file_of_another_version_is_refused(network: SandboxNetwork) -> None:
 def test_a_file_that_is_locked_or_out_of_reach_is_unavailable(
     tmp_path: Path, network: SandboxNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("micropaywall.sandbox.store.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(limits, "SANDBOX_BUSY_S", 0.05)
     network.head()
     network.close()
     holder = sqlite3.connect(network.path, isolation_level=None)

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from tests.kit.chain import PAYEE, instruct, new_key, payment, refund_of
 
+from micropaywall import limits
 from micropaywall.clock import ManualClock
 from micropaywall.core.book import PaymentRow
 from micropaywall.core.model import Outcome, Rejected, Settled, Unknown
 from micropaywall.errors import ConfigurationError, RequestRefused
 from micropaywall.sandbox.faults import (
-    FAULTS_MAX,
     Fault,
     FaultName,
     Strikes,
@@ -25,7 +25,6 @@ from micropaywall.sandbox.faults import (
 )
 from micropaywall.sandbox.network import SandboxNetwork
 from micropaywall.sandbox.settlement import SandboxSettlement
-from micropaywall.sandbox.strikes import FAULTS_KEPT_MAX
 
 # -- as they are written ----------------------------------------------------------------------------------------------
 
@@ -69,7 +68,7 @@ def test_a_list_of_faults_is_bounded_and_names_each_once() -> None:
     with pytest.raises(ConfigurationError):
         parse_faults(["slow=1", "slow=2"])
     with pytest.raises(ConfigurationError):
-        parse_faults([name.text for name in FaultName][: FAULTS_MAX + 1])
+        parse_faults([name.text for name in FaultName][: limits.SANDBOX_FAULTS_MAX + 1])
 
 
 def test_header_lines_are_one_list() -> None:
@@ -369,14 +368,13 @@ async def test_requests_without_the_header_write_nothing(bench: Bench, monkeypat
 
 
 def test_faults_of_strangers_do_not_fill_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("micropaywall.sandbox.strikes.FAULTS_KEPT_MAX", 20)
+    monkeypatch.setattr(limits, "SANDBOX_FAULTS_KEPT_MAX", 20)
     network = SandboxNetwork(tmp_path / "sandbox.db")
     keys = [number.to_bytes(32, "big") for number in range(50)]
     for key in keys:
         network.add_faults(key, [Fault(FaultName.LATE, "1")])
     kept = [bool(states) for states in network.fault_states(keys)]
     assert kept == [False] * 30 + [True] * 20
-    assert FAULTS_KEPT_MAX >= 1_000
 
 
 # -- waiting for blocks -----------------------------------------------------------------------------------------------

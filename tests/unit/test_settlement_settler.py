@@ -156,8 +156,8 @@ async def test_a_caller_that_leaves_does_not_lose_the_result() -> None:
 async def test_a_call_is_given_up_before_its_lease_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     from micropaywall import limits
 
-    assert carry.CALL_LIMIT_S < limits.SETTLE_LEASE_S
-    monkeypatch.setattr("micropaywall.settlement.settler.CALL_LIMIT_S", 0.05)
+    assert limits.SETTLE_CALL_S < limits.SETTLE_LEASE_S
+    monkeypatch.setattr(limits, "SETTLE_CALL_S", 0.05)
     bench = Bench(timeout_s=0.01)
     bench.rail.settles.append(30.0)
     row = await bench.payment()

@@ -16,7 +16,7 @@ from micropaywall.core.lives import ChargeState, PaymentState
 from micropaywall.core.model import Rejected, Settled, Unknown
 from micropaywall.errors import StoreUnavailable, Unavailable
 from micropaywall.sandbox.token import SANDBOX_NETWORK
-from micropaywall.settlement.worker import BATCHES_MAX, SettlementWorker
+from micropaywall.settlement.worker import SettlementWorker
 
 pytestmark = pytest.mark.anyio
 PLACE = ("sandbox", SANDBOX_NETWORK)
@@ -356,10 +356,10 @@ async def test_the_number_of_batches_under_way_is_bounded() -> None:
     bench = Bench(interval_s=0.001)
     bench.rail.gate = asyncio.Event()
     running = asyncio.create_task(bench.worker.run())
-    for _ in range(3 * BATCHES_MAX):
+    for _ in range(3 * limits.SETTLE_BATCHES_MAX):
         await bench.owed.served()
         await asyncio.sleep(0.003)
-    assert len({key for _, key in bench.rail.calls}) <= BATCHES_MAX + 1
+    assert len({key for _, key in bench.rail.calls}) <= limits.SETTLE_BATCHES_MAX + 1
     bench.rail.gate.set()
     bench.worker.stop()
     await asyncio.wait_for(running, timeout=5)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Literal, Protocol
 
-from micropaywall import money
+from micropaywall import limits, money
 from micropaywall.errors import RailError
 from micropaywall.rails.exact import facilitator as reason
 from micropaywall.rails.exact.types import Instruction
@@ -21,9 +21,6 @@ from micropaywall.sandbox.token import SANDBOX_CHAIN_ID
 __all__ = [
     "ABSENT",
     "BALANCE_MAX",
-    "BLOCKS_MAX",
-    "LOGS_MAX",
-    "TRANSFERS_MAX",
     "ZERO_ADDRESS",
     "Absent",
     "AuthorizationState",
@@ -42,12 +39,6 @@ __all__ = [
 ZERO_ADDRESS: Final = bytes(20)
 BALANCE_MAX: Final = 2**62 - 1
 """Most that an address can hold: 64-bit columns. (The token itself allows 2^255-1.)"""
-BLOCKS_MAX: Final = 10_000
-"""Blocks that one call may mine or reorganise."""
-TRANSFERS_MAX: Final = 1_000
-"""Transfers in one call."""
-LOGS_MAX: Final = 1_000
-"""Transactions in one answer of `Network.logs`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +61,10 @@ class Rules:
             raise RailError("the sandbox's initial balance is out of range", received=self.initial_balance)
         if not 0 <= self.block_interval_ms <= 86_400_000:
             raise RailError("the sandbox's block interval is 0 to 86,400,000 ms", received=self.block_interval_ms)
-        if not 1 <= self.finality_depth <= BLOCKS_MAX:
-            raise RailError(f"the sandbox's finality depth is 1 to {BLOCKS_MAX}", received=self.finality_depth)
+        if not 1 <= self.finality_depth <= limits.SANDBOX_BLOCKS_MAX:
+            raise RailError(
+                f"the sandbox's finality depth is 1 to {limits.SANDBOX_BLOCKS_MAX}", received=self.finality_depth
+            )
 
 
 _SIMULATION: Final = "invalid_exact_evm_transaction_simulation_failed"
@@ -251,7 +244,7 @@ class Network(Protocol):
         ...
 
     def logs(
-        self, first_block: int, last_block: int, *, address: bytes | None = None, limit: int = LOGS_MAX
+        self, first_block: int, last_block: int, *, address: bytes | None = None, limit: int = limits.SANDBOX_LOGS_MAX
     ) -> list[Receipt]:
         """Transactions of a range of blocks in order, of one address or of all; at most ``limit``."""
         ...

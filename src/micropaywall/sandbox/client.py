@@ -10,13 +10,13 @@ import http.client
 import json
 import threading
 from collections.abc import Collection, Sequence
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
+from micropaywall import limits
 from micropaywall.errors import RailError, Unavailable
 from micropaywall.rails.exact.types import Instruction
 from micropaywall.sandbox.chain import (
-    LOGS_MAX,
     AuthorizationState,
     Block,
     Mined,
@@ -33,16 +33,13 @@ from micropaywall.sandbox.wire import CALLS, PATH, decode, encode
 
 __all__ = ["RemoteNetwork"]
 
-TIMEOUT_S: Final = 25.0
-"""Below limits.SETTLE_TIMEOUT_S, so that a server that hangs is noticed before the buyer is told anything."""
-ANSWER_BYTES_MAX: Final = 4_194_304
 T = TypeVar("T")
 
 
 class RemoteNetwork:
     """The chain behind ``url`` (`server.SandboxServer`). Nothing is sent before the first call."""
 
-    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, url: str, *, timeout_s: float = limits.SANDBOX_ANSWER_S) -> None:
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
@@ -134,7 +131,7 @@ class RemoteNetwork:
         return receipt
 
     def logs(
-        self, first_block: int, last_block: int, *, address: bytes | None = None, limit: int = LOGS_MAX
+        self, first_block: int, last_block: int, *, address: bytes | None = None, limit: int = limits.SANDBOX_LOGS_MAX
     ) -> list[Receipt]:
         receipts: list[Receipt] = self._call(
             "logs", first_block=first_block, last_block=last_block, address=address, limit=limit
@@ -186,8 +183,8 @@ class RemoteNetwork:
         try:
             self._connection.request("POST", self._path + name, body, {"content-type": "application/json"})
             response = self._connection.getresponse()
-            answer = response.read(ANSWER_BYTES_MAX + 1)
-            if len(answer) > ANSWER_BYTES_MAX:
+            answer = response.read(limits.SANDBOX_ANSWER_BYTES_MAX + 1)
+            if len(answer) > limits.SANDBOX_ANSWER_BYTES_MAX:
                 raise http.client.HTTPException("an answer without end")
         except BaseException:
             self._connection.close()

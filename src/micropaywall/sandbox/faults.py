@@ -14,10 +14,10 @@ from decimal import Decimal
 from enum import Enum
 from typing import Final
 
+from micropaywall import limits
 from micropaywall.errors import ConfigurationError, RequestRefused
 
 __all__ = [
-    "FAULTS_MAX",
     "HEADER",
     "Fault",
     "FaultName",
@@ -30,8 +30,6 @@ __all__ = [
 
 HEADER: Final = b"sandbox-fault"
 """The request header, lower case. Several faults are separated by commas."""
-FAULTS_MAX: Final = 8
-"""Faults that one header or one setting may name."""
 
 
 class Strikes(Enum):
@@ -269,9 +267,12 @@ def parse_faults(texts: Iterable[str]) -> tuple[Fault, ...]:
     faults: dict[FaultName, Fault] = {}
     for text in texts:
         fault = parse_fault(text)
-        if fault.name in faults or len(faults) == FAULTS_MAX:
+        if fault.name in faults or len(faults) == limits.SANDBOX_FAULTS_MAX:
             raise ConfigurationError(
-                "too many sandbox faults", expected=f"at most {FAULTS_MAX}, each once", received=text[:80], hint=_HINT
+                "too many sandbox faults",
+                expected=f"at most {limits.SANDBOX_FAULTS_MAX}, each once",
+                received=text[:80],
+                hint=_HINT,
             )
         faults[fault.name] = fault
     return tuple(faults.values())

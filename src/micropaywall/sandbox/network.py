@@ -13,14 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
+from micropaywall import limits
 from micropaywall.clock import Clock, SystemClock
 from micropaywall.errors import RailError
 from micropaywall.rails.exact.types import Instruction
 from micropaywall.sandbox.chain import (
     ABSENT,
-    BLOCKS_MAX,
-    LOGS_MAX,
-    TRANSFERS_MAX,
     ZERO_ADDRESS,
     AuthorizationState,
     Block,
@@ -263,13 +261,13 @@ class SandboxNetwork:
             return None if row is None else _receipt(row)
 
     def logs(
-        self, first_block: int, last_block: int, *, address: bytes | None = None, limit: int = LOGS_MAX
+        self, first_block: int, last_block: int, *, address: bytes | None = None, limit: int = limits.SANDBOX_LOGS_MAX
     ) -> list[Receipt]:
         with self._look() as (db, _):
             rows = db.execute(
                 f"SELECT {_MEMBERS} FROM transactions WHERE block BETWEEN ?1 AND ?2 "  # noqa: S608
                 "AND (?3 IS NULL OR sender = ?3 OR recipient = ?3) ORDER BY block, id LIMIT ?4",
-                (first_block, last_block, address, min(limit, LOGS_MAX)),
+                (first_block, last_block, address, min(limit, limits.SANDBOX_LOGS_MAX)),
             )
             return [_receipt(row) for row in rows]
 
@@ -392,10 +390,16 @@ def _receipt(row: tuple[bytes, int, int, bytes, bytes, int, bytes, int, str]) ->
 
 
 def _check_batch(transfers: Sequence[Instruction]) -> None:
-    if len(transfers) > TRANSFERS_MAX:
-        raise RailError("too many transfers in one call", expected=f"at most {TRANSFERS_MAX}", received=len(transfers))
+    if len(transfers) > limits.SANDBOX_TRANSFERS_MAX:
+        raise RailError(
+            "too many transfers in one call",
+            expected=f"at most {limits.SANDBOX_TRANSFERS_MAX}",
+            received=len(transfers),
+        )
 
 
 def _check_blocks(blocks: int) -> None:
-    if not 1 <= blocks <= BLOCKS_MAX:
-        raise RailError("a number of blocks is out of range", expected=f"1 to {BLOCKS_MAX}", received=blocks)
+    if not 1 <= blocks <= limits.SANDBOX_BLOCKS_MAX:
+        raise RailError(
+            "a number of blocks is out of range", expected=f"1 to {limits.SANDBOX_BLOCKS_MAX}", received=blocks
+        )

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
+from micropaywall import limits
 from micropaywall.core.hosts import is_loopback_host
 from micropaywall.errors import MicropaywallError, RailError, RequestRefused
 from micropaywall.sandbox.chain import Network
@@ -24,10 +25,6 @@ from micropaywall.sandbox.wire import CALLS, PATH, decode, encode
 __all__ = ["DEFAULT_PORT", "SandboxServer"]
 
 DEFAULT_PORT: Final = 4020
-REQUEST_BYTES_MAX: Final = 1_048_576
-"""A call with the most transfers has about half of it."""
-IDLE_S: Final = 60.0
-"""An idle or stalled connection is closed after so long."""
 
 POLL_S: Final = 0.05
 """How soon `close` is noticed."""
@@ -97,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "micropaywall-sandbox"
     sys_version = ""
-    timeout = IDLE_S
+    timeout = limits.SANDBOX_IDLE_S
     wbufsize = -1  # head and body in one packet: two of them wait for each other (Nagle, delayed acknowledgement)
     disable_nagle_algorithm = True
     server: _Server
@@ -125,9 +122,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get_content_type() != "application/json":
             raise _refuse(415, "a call has a JSON body")
         length = self.headers.get("content-length", "")
-        if not (length.isascii() and length.isdigit()) or int(length) > REQUEST_BYTES_MAX:
+        if not (length.isascii() and length.isdigit()) or int(length) > limits.SANDBOX_REQUEST_BYTES_MAX:
             self.close_connection = True  # what follows is not read
-            raise _refuse(413, f"a call has a Content-Length of at most {REQUEST_BYTES_MAX}")
+            raise _refuse(413, f"a call has a Content-Length of at most {limits.SANDBOX_REQUEST_BYTES_MAX}")
         body = self.rfile.read(int(length))
         name = self.path.removeprefix(PATH)
         call = CALLS.get(name)

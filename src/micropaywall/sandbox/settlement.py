@@ -27,8 +27,6 @@ from micropaywall.settlement.gather import Gatherer
 
 __all__ = ["SandboxSettlement", "outcome_of"]
 
-RECEIPT_WAIT_S: Final = 20.0
-"""How long `settle` waits for a block when the chain does not mine at once; below limits.SETTLE_TIMEOUT_S."""
 RECEIPT_POLL_S: Final = 0.1
 
 _Failures = (Unavailable, OutcomeUnknown, RailError)
@@ -61,7 +59,7 @@ class SandboxSettlement:
         *,
         faults: Sequence[Fault] = (),
         header_faults: bool = True,
-        receipt_wait_s: float = RECEIPT_WAIT_S,
+        receipt_wait_s: float = limits.SANDBOX_RECEIPT_WAIT_S,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.network = network

@@ -17,13 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from micropaywall import limits
 from micropaywall.errors import RailError, Unavailable
 
 __all__ = ["SCHEMA_VERSION", "Store"]
 
 SCHEMA_VERSION: Final = 1
-BUSY_TIMEOUT_S: Final = 15.0
-"""How long a writer waits for another process. A batch of 200 takes some milliseconds."""
 
 _SCHEMA: Final = """
 CREATE TABLE chain (
@@ -187,7 +186,7 @@ class Store:
 def _connect(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     db = sqlite3.connect(
-        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=64
+        path, timeout=limits.SANDBOX_BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=64
     )
     _set_wal(db)
     db.execute("PRAGMA synchronous = NORMAL")
@@ -207,7 +206,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _set_wal(db: sqlite3.Connection) -> None:
     """Several processes may open a new file at once; SQLite does not wait for them when it changes the journal mode."""
-    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    deadline = time.monotonic() + limits.SANDBOX_BUSY_S
     while True:
         try:
             db.execute("PRAGMA journal_mode = WAL")

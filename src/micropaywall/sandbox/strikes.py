@@ -9,12 +9,10 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
+from micropaywall import limits
 from micropaywall.sandbox.faults import Fault, FaultState, parse_fault
 
-__all__ = ["FAULTS_KEPT_MAX", "add_faults", "count_strike", "fault_states"]
-
-FAULTS_KEPT_MAX: Final = 10_000
-"""Faults of so many payments (about) are kept; the oldest go first, so that strangers' headers do not fill the disk."""
+__all__ = ["add_faults", "count_strike", "fault_states"]
 
 
 def add_faults(db: sqlite3.Connection, key: bytes, faults: Sequence[Fault]) -> None:
@@ -23,7 +21,9 @@ def add_faults(db: sqlite3.Connection, key: bytes, faults: Sequence[Fault]) -> N
         "INSERT INTO faults (key, name, argument, asked) VALUES (?, ?, ?, 1) ON CONFLICT (key, name) DO NOTHING",
         [(key, fault.name.text, fault.argument) for fault in faults],
     )
-    db.execute("DELETE FROM faults WHERE rowid <= (SELECT max(rowid) - ? FROM faults)", (FAULTS_KEPT_MAX,))
+    db.execute(
+        "DELETE FROM faults WHERE rowid <= (SELECT max(rowid) - ? FROM faults)", (limits.SANDBOX_FAULTS_KEPT_MAX,)
+    )
 
 
 def fault_states(db: sqlite3.Connection, keys: Sequence[bytes]) -> list[Sequence[FaultState]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final
 
 from micropaywall import limits
 from micropaywall.core.book import PaymentRow, RefundRow
@@ -16,13 +15,11 @@ from micropaywall.core.model import Outcome, Rejected, Settled, Unknown
 from micropaywall.errors import MicropaywallError
 from micropaywall.rails.port import Settlement
 
-__all__ = ["CALL_LIMIT_S", "Settlements", "backoff_ms", "carry_out", "is_absent", "look_up", "pay_back"]
+__all__ = ["Settlements", "backoff_ms", "carry_out", "is_absent", "look_up", "pay_back"]
 
 Settlements = Mapping[tuple[str, str], Settlement]
 """The facilitator's sides by (rail, network)."""
 
-CALL_LIMIT_S: Final = limits.SETTLE_LEASE_S - 5.0
-"""A call is given up before the lease under which it is made ends: nobody else may submit the payment until then."""
 
 _log = logging.getLogger("micropaywall.settlement")
 
@@ -32,7 +29,7 @@ async def carry_out(
     *,
     submit: Sequence[PaymentRow] = (),
     ask: Sequence[PaymentRow] = (),
-    limit_s: float = CALL_LIMIT_S,
+    limit_s: float = limits.SETTLE_CALL_S,
 ) -> list[Outcome]:
     """Submit the first, ask for the second, and submit of those what the network has not; outcomes in that order."""
     rows = [*submit, *ask]
@@ -45,7 +42,7 @@ async def carry_out(
 
 
 async def look_up(
-    settlement: Settlement | None, rows: Sequence[PaymentRow], *, limit_s: float = CALL_LIMIT_S
+    settlement: Settlement | None, rows: Sequence[PaymentRow], *, limit_s: float = limits.SETTLE_CALL_S
 ) -> list[Outcome]:
     """Ask for payments without submitting any."""
     return await _bounded(settlement, rows, lambda open_: _call(open_.status, rows), limit_s)
@@ -93,7 +90,9 @@ async def _call(
     return outcomes
 
 
-async def pay_back(settlement: Settlement | None, refund: RefundRow, *, limit_s: float = CALL_LIMIT_S) -> Outcome:
+async def pay_back(
+    settlement: Settlement | None, refund: RefundRow, *, limit_s: float = limits.SETTLE_CALL_S
+) -> Outcome:
     """Pay one refund; idempotent by the refund's id."""
     if settlement is None:
         return Unknown("the rail of this refund is not configured here")

@@ -16,7 +16,7 @@ from micropaywall.errors import MicropaywallError
 from micropaywall.ids import ReplayKey
 from micropaywall.ledger.port import Ledger
 from micropaywall.observe import SILENT, Observer
-from micropaywall.settlement.carry import CALL_LIMIT_S, Settlements, backoff_ms, carry_out
+from micropaywall.settlement.carry import Settlements, backoff_ms, carry_out
 from micropaywall.settlement.events import outcome_event
 
 __all__ = ["NotesRequests", "Settler"]
@@ -108,7 +108,7 @@ class Settler:
         settlement = self._settlements.get((payment.rail, payment.network))
         rows = [payment]
         (outcome,) = await carry_out(
-            settlement, submit=[] if ask_first else rows, ask=rows if ask_first else [], limit_s=CALL_LIMIT_S
+            settlement, submit=[] if ask_first else rows, ask=rows if ask_first else [], limit_s=limits.SETTLE_CALL_S
         )
         return outcome
 

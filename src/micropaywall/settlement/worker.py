@@ -17,7 +17,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, assert_never
+from typing import Any, assert_never
 
 from micropaywall import limits, observe
 from micropaywall.clock import Clock
@@ -27,15 +27,11 @@ from micropaywall.errors import MicropaywallError
 from micropaywall.ids import payment_id
 from micropaywall.ledger.port import Ledger
 from micropaywall.observe import SILENT, Observer
-from micropaywall.settlement.carry import CALL_LIMIT_S, Settlements, backoff_ms, carry_out, look_up, pay_back
+from micropaywall.settlement.carry import Settlements, backoff_ms, carry_out, look_up, pay_back
 from micropaywall.settlement.events import outcome_event
 
 __all__ = ["SettlementWorker", "Tick"]
 
-DRAIN_S: Final = 10.0
-"""How long a stopping worker waits for its calls; what is left is recovered when the leases run out."""
-BATCHES_MAX: Final = 8
-"""Batches under way at once: a rail that hangs must not hold up the others, nor may its payments pile up in memory."""
 
 _log = logging.getLogger("micropaywall.settlement")
 
@@ -66,8 +62,8 @@ class SettlementWorker:
         observer: Observer = SILENT,
         jitter: Callable[[], float] = random.random,
         interval_s: float = limits.RECOVERY_INTERVAL_S,
-        call_limit_s: float = CALL_LIMIT_S,
-        drain_s: float = DRAIN_S,
+        call_limit_s: float = limits.SETTLE_CALL_S,
+        drain_s: float = limits.WORKER_DRAIN_S,
     ) -> None:
         self._ledger = ledger
         self._settlements = settlements
@@ -101,7 +97,7 @@ class SettlementWorker:
             self._woken.clear()
             full = False
             try:
-                if len(self._tasks) < BATCHES_MAX:
+                if len(self._tasks) < limits.SETTLE_BATCHES_MAX:
                     tick = Tick()
                     full = await self._begin(tick)
                 failures = 0
