@@ -66,6 +66,12 @@ RETURNING no, payment_no, reserved"""
 CAPTURE_AND_SUBMIT: Final = """
 UPDATE payments SET captured = captured + ?, state = 'settling', owner = ?, due_ms = ?
 WHERE no = ? AND id = ? AND state = 'held'"""
+CAPTURE_AND_WAIT: Final = """
+UPDATE payments SET captured = captured + ?,
+    due_ms = CASE WHEN captured = 0 OR due_ms IS NULL OR due_ms > ? THEN ? ELSE due_ms END
+WHERE no = ? AND id = ? AND state = 'held'"""
+TAKE_BACK_PAYMENT: Final = "DELETE FROM payments WHERE no = ?"
+"""Of a row that the same command has just inserted and then refused."""
 
 KEEP_RESPONSE: Final = "INSERT INTO responses (charge_no, kept_ms, status, headers, body) VALUES (?, ?, ?, ?, ?)"
 DROP_RESPONSE: Final = "DELETE FROM responses WHERE charge_no = ?"

@@ -29,14 +29,9 @@ _HELD, _SETTLING = PaymentState.HELD, PaymentState.SETTLING
 def reserve(t: Transaction, c: book.Reserve) -> book.Answer:
     if not 0 <= c.charge_amount <= c.amount:
         raise LedgerError("a charge is never more than its payment", expected=c.amount, received=c.charge_amount)
-    if c.mode == "deferred" or t.suspended(c.payer, c.asset):
+    if t.suspended(c.payer, c.asset):
         row = t.one(sql.PAYMENT_BY_KEY, (c.key,))
-        if row is not None:
-            return _known(t, c, Payment(*row))
-        if t.suspended(c.payer, c.asset):
-            return book.Denied("suspended")
-        if c.mode == "deferred" and not t.expose(c.payer, c.asset, c.charge_amount, c.exposure_cap):
-            return book.Denied("exposure")
+        return book.Denied("suspended") if row is None else _known(t, c, Payment(*row))
     no = t.number()
     state, owner, due_ms = ("settling", c.owner, c.settle_lease_ms) if c.begin_settle else ("held", "", None)
     facts = (no, c.payment_id, c.key, state, c.rail, c.network, c.asset, c.payer, c.payee, c.amount, c.charge_amount)
@@ -47,6 +42,10 @@ def reserve(t: Transaction, c: book.Reserve) -> book.Answer:
         if row is None:
             raise Spoiled("a replay key is known and has no payment")
         return _known(t, c, Payment(*row))
+    if c.mode == "deferred" and not t.expose(c.payer, c.asset, c.charge_amount, c.exposure_cap):
+        t.change(sql.TAKE_BACK_PAYMENT, (no,))  # a refusal writes nothing
+        t.sequence -= 1
+        return book.Denied("exposure")
     _insert_charge(t, c, no)
     if c.begin_settle:
         t.journal(c.now_ms, "submitted", no, payment_state="settling")
@@ -150,10 +149,20 @@ def capture(t: Transaction, c: book.Capture) -> book.Answer:
     no, payment_no, reserved = done
     held_back = reserved - c.amount
     submitted: str | None = None
-    if c.begin_settle and not held_back and t.change(
-        sql.CAPTURE_AND_SUBMIT, (c.amount, c.owner, c.settle_lease_ms, payment_no, c.payment_id)
+    if (
+        c.begin_settle
+        and not held_back
+        and t.change(sql.CAPTURE_AND_SUBMIT, (c.amount, c.owner, c.settle_lease_ms, payment_no, c.payment_id))
     ):
         submitted, state = "settling", _SETTLING
+    elif (
+        c.settle_due_ms is not None
+        and not c.begin_settle
+        and not held_back
+        and c.amount
+        and t.change(sql.CAPTURE_AND_WAIT, (c.amount, c.settle_due_ms, c.settle_due_ms, payment_no, c.payment_id))
+    ):
+        state = _HELD
     else:
         submitted, state = _captured_otherwise(t, c, payment_no, held_back)
     detail = f"{status} {size} {c.latency_ms}"
@@ -245,5 +254,3 @@ def extend(t: Transaction, c: book.Extend) -> book.Answer:
     t.store_charge(charge, (charge.state, charge.amount, charge.delivered))
     p = t.payment_no(charge.payment_no)
     return book.Applied(p.id, charge.id, PaymentState(p.state))
-
-
