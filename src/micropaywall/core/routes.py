@@ -10,6 +10,7 @@ Nothing here depends on which framework is behind; the tests run Starlette, Fast
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -93,8 +94,12 @@ def make_route(name: str, price: PriceSpec | PriceFunction | Mapping[str, object
 
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "QUERY"})
 _PARAMETER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(:path)?\}")
-_PLAIN: Final = re.compile(rb"/(?:[A-Za-z0-9_\-~!$&'()*+,=:@]+(?:\.[A-Za-z0-9_\-~!$&'()*+,=:@]+)*/?)*", re.ASCII)
-"""Targets that every framework reads the same: no escapes, no empty, dot or parameter segments."""
+_SEGMENT: Final = r"[A-Za-z0-9_\-~!$&'()*+,=:@]+(?:\.[A-Za-z0-9_\-~!$&'()*+,=:@]+)*"
+_PLAIN: Final = re.compile(f"/(?:{_SEGMENT}(?:/{_SEGMENT})*/?)?".encode(), re.ASCII)
+"""Targets that every framework reads the same: no escapes, no empty, dot or parameter segments.
+
+Written so that each byte can be matched in one way only: strangers choose the target, and a failing match must not try more.
+"""
 
 
 @dataclass(slots=True)
@@ -127,7 +132,8 @@ class RouteTable:
             if len(target) < 512:
                 self._decisions[key] = decision
         if decision.__class__ is AmbiguousPath:
-            raise decision
+            # A new one each time: an exception that is raised again keeps the frames of every time before.
+            raise copy.copy(decision)  # type: ignore[misc]
         return decision  # type: ignore[return-value]
 
     def _decide(self, method: str, target: bytes, path: str, root_path: str) -> Route | AmbiguousPath | None:

@@ -1,0 +1,44 @@
+"""What strangers, who paid nothing, can make a seller spend: time of one core, and memory that stays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from micropaywall.core.routes import RouteTable
+from micropaywall.errors import AmbiguousPath
+
+TABLE = RouteTable.of({"GET /api/resource": "$0.001"})
+
+
+def frames(error: BaseException) -> Iterator[object]:
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace.tb_frame
+        trace = trace.tb_next
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/" + "a" * 2_000 + "/../api/resource",
+        "/" + "a/" * 1_000 + "../" * 1_000 + "api/resource",
+        "/" + "a." * 1_000 + "/" + "../" * 1 + "api/resource",
+        "/" + "a-" * 1_000 + "%/../api/resource",
+    ],
+    ids=["long segment", "many segments", "dots", "escape"],
+)
+def test_judging_a_path_takes_time_in_proportion_to_its_length(path: str) -> None:
+    started = time.process_time()
+    with pytest.raises(AmbiguousPath):
+        TABLE.match("GET", path.encode(), path)
+    assert time.process_time() - started < 1
+
+
+def test_a_refusal_that_is_repeated_holds_nothing_of_the_requests_before() -> None:
+    for _ in range(20):
+        with pytest.raises(AmbiguousPath) as caught:
+            TABLE.match("GET", b"//api/resource", "//api/resource")
+    assert len(list(frames(caught.value))) < 5
