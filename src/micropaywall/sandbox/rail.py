@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from micropaywall.clock import Clock
 from micropaywall.crypto.address import to_checksum
 from micropaywall.crypto.keccak import keccak256
-from micropaywall.errors import PriceError, RailError
+from micropaywall.errors import PriceError, RailError, Unavailable
 from micropaywall.home import data_directory
 from micropaywall.rails.exact.seller import ExactSeller
 from micropaywall.rails.exact.types import Token
@@ -36,18 +36,20 @@ _OPTIONS: Final = frozenset({"store", "faults", "fault_header", "v1", *_RULES})
 
 
 def open_rail(*, pay_to: str | None, options: Mapping[str, object], clock: Clock) -> Rail:
-    """The seller's side. ``options`` are the settings of ``[rails.sandbox]``; RailError for ones that cannot be used.
+    """The seller's side. ``options`` are the settings of ``[rails.sandbox]``.
 
-    Rules of the chain that are named in ``options`` are put in force, also on a chain that exists already.
+    Rules of the chain that are named in ``options`` are put in force, also on a chain that exists already. Raises
+    RailError for options that cannot be used, and for a chain that cannot: a broken rail stops the start.
     """
     unknown = sorted(set(options) - _OPTIONS)
     if unknown:
         raise RailError("the sandbox rail has no such option", expected=sorted(_OPTIONS), received=unknown)
     faults = parse_faults(_strings(options.get("faults", ()), "faults"))
     network = open_network(_text(options, "store"), clock=clock)
-    given = {name: options[name] for name in _RULES if name in options}
-    if given:
-        _put_in_force(network, given)
+    try:
+        _put_in_force(network, {name: options[name] for name in _RULES if name in options})
+    except Unavailable as error:
+        raise RailError(f"the sandbox rail cannot be opened: {error.detail}", received=error.received) from error
     token = SANDBOX_TOKEN if options.get("v1", True) else replace(SANDBOX_TOKEN, v1_network="", v1_chain_id=None)
     return Rail(
         ExactSeller(token, pay_to or DEFAULT_PAYEE, name=NAME),
@@ -80,6 +82,7 @@ def open_network(store: str | Path = "", *, clock: Clock | None = None) -> Netwo
 
 
 def _put_in_force(network: Network, given: Mapping[str, object]) -> None:
+    """Change the chain's rules to those given; also the look that shows at start whether the chain can be used at all."""
     before = network.rules()
     changes: dict[str, Any] = dict(given)
     if "initial_balance" in changes:

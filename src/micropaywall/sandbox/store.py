@@ -130,7 +130,7 @@ class Store:
                     db.execute("ROLLBACK")
                     raise
                 db.execute("COMMIT")
-            except sqlite3.OperationalError as error:
+            except (sqlite3.OperationalError, OSError) as error:
                 self._discard_broken_transaction()
                 raise Unavailable(
                     f"the sandbox network's file cannot be used right now: {error}", received=str(self.path)
