@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from micropaywall import limits
 from micropaywall.errors import RequestNotReplayable
-from micropaywall.limits import REPLAYABLE_BODY_BYTES_MAX
 
 __all__ = ["ACCEPT_ENCODING", "KeptBody", "KeptStream", "decode"]
 
@@ -45,12 +45,12 @@ class KeptBody:
     `check` raises RequestNotReplayable (before anything is signed) when there was too much to keep.
     """
 
-    def __init__(self, limit: int = REPLAYABLE_BODY_BYTES_MAX) -> None:
+    def __init__(self, limit: int | None = None) -> None:
         self.chunks: list[bytes] = []
         self.size = 0
         self.complete = False
         self.started = False
-        self._limit = limit
+        self._limit = limits.REPLAYABLE_BODY_BYTES_MAX if limit is None else limit
         self._digest = hashlib.sha256()
 
     def keep(self, chunk: bytes) -> None:

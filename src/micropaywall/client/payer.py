@@ -11,7 +11,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 from micropaywall.client.wallet import Wallet
 from micropaywall.clock import Clock, SystemClock
@@ -109,6 +109,12 @@ class Payer:
             if self._own_store and self._store is not None:
                 self._store.close()
                 self._store = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     def call(self, method: str, url: str, key: str | None) -> fx.Call:
         """The logical call of a request. ``key`` is its Idempotency-Key header, if any."""
