@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -90,12 +91,14 @@ def serve(
             "server.tls_cert": tls_cert,
             "server.tls_key": tls_key,
             "server.allow_plain_http": True if allow_plain_http else None,
-            "rails.sandbox.faults": list(faults) or None,
         },
     )
     loaded = plan.load()
-    if faults and not sandbox and parts.SANDBOX not in loaded.settings.rails:
-        raise ConfigurationError("faults are for the sandbox network", hint="Add --sandbox.")
+    if faults:
+        if not sandbox and parts.SANDBOX not in loaded.settings.rails:
+            raise ConfigurationError("faults are for the sandbox network", hint="Add --sandbox.")
+        plan = replace(plan, flags={**plan.flags, "rails.sandbox.faults": list(faults)})
+        loaded = plan.load()
     check_transport(loaded.settings)
     site = plan.site(loaded)
     with process.listen(loaded.settings.server.host, loaded.settings.server.port) as listener:
