@@ -42,7 +42,7 @@ def test_the_wheel_declares_commands_plugin_licence_and_few_dependencies(wheel: 
     texts = {Path(name).name: archive.read(name).decode() for name in archive.namelist() if ".dist-info/" in name}
     assert "micropaywall = micropaywall.cli:main" in texts["entry_points.txt"]
     assert "mpw = micropaywall.cli:main" in texts["entry_points.txt"]
-    assert "micropaywall = micropaywall.testing.plugin" in texts["entry_points.txt"]
+    assert "micropaywall = micropaywall.testing" in texts["entry_points.txt"]
     assert "Apache License" in texts["LICENSE"]
     always = [
         line for line in texts["METADATA"].splitlines() if line.startswith("Requires-Dist:") and "extra ==" not in line
