@@ -13,7 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
+import httpx2
 import pytest
+import requests
 from tests.kit.buyers import NAMES, Buyer
 from tests.kit.seller_double import OTHER_PAYEE, SellerDouble, problem, sellers, slow, v1_bomb
 
@@ -218,9 +221,8 @@ def test_a_timeout_of_the_client_holds_for_each_request(make: Make, seller: Sell
 def test_a_failure_without_a_payment_is_the_clients_own(buyer: Buyer) -> None:
     with SellerDouble() as gone:
         pass
-    with pytest.raises(Exception, match=".*") as caught:
+    with pytest.raises((httpx.ConnectError, httpx2.ConnectError, requests.ConnectionError)):
         buyer.get(f"{gone.url}/resource")
-    assert type(caught.value).__module__.split(".")[0] in ("httpx", "httpx2", "requests")
 
 
 # -- one payment, whatever the seller does ----------------------------------------------------------------------------
@@ -378,9 +380,9 @@ def test_real_money_is_not_paid_over_plain_http_on_this_machine(make: Make, sell
         v1_chain_id=None,
     )
     shelf = seller.put("/live", network="eip155:8453", dialects=(2,))
-    with Payer(budget="$1 a day", rails=[ExactBuyer([live])], wallet=LocalSigner(PrivateKey(b"\x05" * 32))) as payer:
-        with pytest.raises(InsecureTransport, match="real money"):
-            make(budget=None, payer=payer).get(f"{seller.url}/live")
+    payer = Payer(budget="$1 a day", rails=[ExactBuyer([live])], wallet=LocalSigner(PrivateKey(b"\x05" * 32)))
+    with payer, pytest.raises(InsecureTransport, match="real money"):
+        make(budget=None, payer=payer).get(f"{seller.url}/live")
     assert shelf.presentations == []
 
 
@@ -589,8 +591,9 @@ def test_no_secret_is_in_a_repr_log_traceback_or_pickle(
     caplog.set_level(logging.DEBUG)
     shelf = seller.put("/secret", moves=["lost"])
     buyer = make(wallet=LocalSigner(key))
+    query = "api_key=hidden"
     with pytest.raises(PaymentOutcomeUnknown) as caught:
-        buyer.get(f"{seller.url}/secret?api_key=hidden")
+        buyer.get(f"{seller.url}/secret?{query}")
     raw = base64.b64encode(json.dumps(shelf.presentations[0]).encode()).decode()
     signature = shelf.presentations[0]["payload"]["signature"]
     row = next(iter(buyer.store.payments()))
