@@ -34,10 +34,10 @@ CREATE TABLE journal (
     charge_state TEXT,
     detail TEXT NOT NULL,
     PRIMARY KEY (no),
-    CONSTRAINT journal_kind_known CHECK (kind IN ('settled', 'captured', 'returned', 'reorganised', 'refunded', 'written_off', 'delivered', 'failed', 'final', 'mode', 'refund_cancelled', 'refund_due', 'released', 'submitted', 'void')),
+    CONSTRAINT journal_kind_known CHECK (kind = 'settled' OR kind = 'captured' OR kind = 'returned' OR kind = 'reorganised' OR kind = 'refunded' OR kind = 'written_off' OR kind = 'delivered' OR kind = 'failed' OR kind = 'final' OR kind = 'mode' OR kind = 'refund_cancelled' OR kind = 'refund_due' OR kind = 'released' OR kind = 'submitted' OR kind = 'void'),
     CONSTRAINT journal_amount_range CHECK (amount BETWEEN 0 AND 4611686018427387903),
-    CONSTRAINT journal_payment_state_known CHECK (payment_state IN ('held', 'settling', 'settled', 'final', 'failed', 'void', 'refund_due', 'refunded')),
-    CONSTRAINT journal_charge_state_known CHECK (charge_state IN ('reserved', 'released', 'captured', 'returned'))
+    CONSTRAINT journal_payment_state_known CHECK (payment_state = 'held' OR payment_state = 'settling' OR payment_state = 'settled' OR payment_state = 'final' OR payment_state = 'failed' OR payment_state = 'void' OR payment_state = 'refund_due' OR payment_state = 'refunded'),
+    CONSTRAINT journal_charge_state_known CHECK (charge_state = 'reserved' OR charge_state = 'released' OR charge_state = 'captured' OR charge_state = 'returned')
 ) STRICT;
 
 CREATE TABLE meta (
@@ -75,9 +75,9 @@ CREATE TABLE payments (
     due_ms INTEGER,
     checked_ms INTEGER,
     PRIMARY KEY (no),
-    CONSTRAINT payments_state_known CHECK (state IN ('held', 'settling', 'settled', 'final', 'failed', 'void', 'refund_due', 'refunded')),
+    CONSTRAINT payments_state_known CHECK (state = 'held' OR state = 'settling' OR state = 'settled' OR state = 'final' OR state = 'failed' OR state = 'void' OR state = 'refund_due' OR state = 'refunded'),
     CONSTRAINT payments_amount_range CHECK (amount BETWEEN 0 AND 4611686018427387903),
-    CONSTRAINT payments_mode_known CHECK (mode IN ('before', 'after', 'deferred')),
+    CONSTRAINT payments_mode_known CHECK (mode = 'before' OR mode = 'after' OR mode = 'deferred'),
     CONSTRAINT payments_credit CHECK (captured BETWEEN 0 AND drawn AND drawn <= amount AND refunded BETWEEN 0 AND amount - drawn)
 ) STRICT;
 
@@ -124,7 +124,7 @@ CREATE TABLE charges (
     response_bytes INTEGER,
     latency_ms INTEGER,
     PRIMARY KEY (no),
-    CONSTRAINT charges_state_known CHECK (state IN ('reserved', 'released', 'captured', 'returned')),
+    CONSTRAINT charges_state_known CHECK (state = 'reserved' OR state = 'released' OR state = 'captured' OR state = 'returned'),
     CONSTRAINT charges_reserved_range CHECK (reserved BETWEEN 0 AND 4611686018427387903),
     CONSTRAINT charges_amount_range CHECK (amount BETWEEN 0 AND reserved),
     FOREIGN KEY(payment_no) REFERENCES payments (no)
@@ -148,7 +148,7 @@ CREATE TABLE refunds (
     transaction_id TEXT NOT NULL,
     PRIMARY KEY (no),
     CONSTRAINT refunds_amount_range CHECK (amount BETWEEN 0 AND 4611686018427387903),
-    CONSTRAINT refunds_state_known CHECK (state IN ('due', 'submitted', 'paid', 'cancelled')),
+    CONSTRAINT refunds_state_known CHECK (state = 'due' OR state = 'submitted' OR state = 'paid' OR state = 'cancelled'),
     FOREIGN KEY(payment_no) REFERENCES payments (no)
 ) STRICT;
 
