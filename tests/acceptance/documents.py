@@ -169,6 +169,7 @@ class Runner:
                 expected.append(line)
 
     def _type(self, command: str, expected: list[str]) -> None:
+        assert not re.search(r'"[^"]*\$[^"]*"', command), f"a shell would expand the dollar in: {command}"
         words = shlex.split(command, comments=True)
         if words[0] == "pip":
             self._check_install(words)

@@ -49,7 +49,7 @@ def show(out: Output) -> None:
         out.check(False, "all payments are stopped", "micropaywall budget set --resume")
     if not own:
         out.say("No limit was set, so the default one holds, unless a program brings its own. To set one:")
-        out.line('  micropaywall budget set "$0.01 each, $1 a day"')
+        out.line("  micropaywall budget set '$0.01 each, $1 a day'")
         out.line()
     out.table(
         [
@@ -94,8 +94,8 @@ def set_(out: Output, limits: str | None, none: bool, stop: bool, resume: bool) 
     """Replace the limits with LIMITS, one text with commas between them.
 
     \b
-    micropaywall budget set "$0.01 each, $1 a day"
-    micropaywall budget set "$5 in total, $0.50/hour for each host, 2 USDC a day at api.example.com"
+    micropaywall budget set '$0.01 each, $1 a day'
+    micropaywall budget set '$5 in total, $0.50/hour for each host'
     micropaywall budget set --stop
 
     A payment has to fit all limits that apply to it. Windows are rolling; a month has 30 days.

@@ -27,7 +27,9 @@ __all__ = ["get"]
 @click.option("-X", "--request", "method", metavar="METHOD", help="Default: GET, or POST with -d.")
 @click.option("-d", "--data", metavar="DATA", help="Request body; @FILE takes it from a file, - from standard input.")
 @click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="May be given several times.")
-@click.option("--max", "max_price", metavar="PRICE", help='Pay at most so much for this, "$0.01" for example.')
+@click.option(
+    "--max", "max_price", metavar="PRICE", help="Pay at most so much, for example '$0.01' (in single quotes)."
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the body to a file.")
 @click.option(
     "--wallet", metavar="NAME", help="Pay from this wallet. Default: the default one, which is the sandbox's."
@@ -63,7 +65,7 @@ def get(
     \b
     micropaywall get http://localhost:3000/api/resource
     micropaywall get https://api.example.com/report --max '$0.01' -o report.pdf
-    micropaywall get https://api.example.com/words -d @text.txt -H 'Content-Type: text/plain'
+    micropaywall get https://api.example.com/words -d @text.txt -X PUT
 
     The body goes to standard output as it comes, the receipt to standard error. With --json, one JSON object has the status, the
     headers, the body, the receipt and the payment.

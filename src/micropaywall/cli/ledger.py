@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from micropaywall.cli.books import existing_book, find_payment, short_id
+from micropaywall.cli.exporting import export_options, writing
 from micropaywall.cli.lazy import LazyGroup, Member
 from micropaywall.cli.options import config_option
 from micropaywall.cli.output import Output, json_option, local_time, short_time
-from micropaywall.cli.records import record_document
 from micropaywall.cli.screen import Column
-from micropaywall.cli.times import MOMENT, rfc3339
+from micropaywall.cli.times import MOMENT
+from micropaywall.core.export import FORMATS, export_async, record_document, rfc3339
 from micropaywall.ids import payment_id
 
 if TYPE_CHECKING:
     from micropaywall.core.book import ChargeRow, PaymentRow, Record, RefundRow
+    from micropaywall.ledger.port import Ledger
 
-__all__ = ["ledger", "list_", "show"]
+__all__ = ["export", "ledger", "list_", "show"]
 
 
 @click.group(
@@ -30,6 +32,7 @@ __all__ = ["ledger", "list_", "show"]
     members={
         "list": Member(f"{__name__}:list_", "The latest deliveries, one line each."),
         "show": Member(f"{__name__}:show", "One payment: its money, its deliveries, its refunds."),
+        "export": Member(f"{__name__}:export", "The transaction log as JSON, JSON Lines or CSV."),
     },
 )
 def ledger() -> None:
@@ -81,10 +84,39 @@ def _text(metadata: Mapping[str, object], name: str) -> str:
 async def _records(config_file: Path | None, limit: int, since: int, status: str | None) -> list[Record]:
     newest: deque[Record] = deque(maxlen=limit)
     async with existing_book(config_file) as book:
-        async for record in book.records(since_ms=since):
-            if status is None or record.status == status:
-                newest.append(record)
+        async for record in _chosen(book, since, status):
+            newest.append(record)
     return list(newest)
+
+
+async def _chosen(book: Ledger, since: int, status: str | None) -> AsyncIterator[Record]:
+    async for record in book.records(since_ms=since):
+        if status is None or record.status == status:
+            yield record
+
+
+@click.command("export")
+@export_options
+@click.option(
+    "--since", type=MOMENT, default=0, metavar="TIME", help="Only from then on: 2027-01-15, or 24h for a day ago."
+)
+@click.option("--status", type=click.Choice(["success", "failure", "pending"]), help="Only those.")
+@config_option
+@json_option
+def export(
+    out: Output, form: str, output: Path | None, since: int, status: str | None, config_file: Path | None
+) -> None:
+    """The transaction log, oldest first: one record for every delivery and every attempt at one."""
+    asyncio.run(_export(config_file, form, output, since, status))
+    if output is not None:
+        out.remark(f"written to {output}")
+
+
+async def _export(config_file: Path | None, form: str, output: Path | None, since: int, status: str | None) -> None:
+    async with existing_book(config_file) as book:
+        with writing(output) as write:
+            async for text in export_async(_chosen(book, since, status), FORMATS[form]):
+                write(text)
 
 
 @click.command()

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from micropaywall.cli.books import short_id
+from micropaywall.cli.exporting import export_options, writing
 from micropaywall.cli.lazy import LazyGroup, Member
 from micropaywall.cli.output import Output, json_option, local_time, short_time
 from micropaywall.cli.parts import spending_store
-from micropaywall.cli.purchases import purchase_document
+from micropaywall.cli.purchases import purchase_document, purchase_record
 from micropaywall.cli.screen import Column
 from micropaywall.cli.times import MOMENT
+from micropaywall.core.export import FORMATS, export
 from micropaywall.core.purchase import OPEN, PurchaseState
 from micropaywall.errors import PaymentNotFound
 
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
     from micropaywall.core.purchase import PurchaseRow
     from micropaywall.spending.store import SpendingStore
 
-__all__ = ["list_", "payments", "show"]
+__all__ = ["export_", "list_", "payments", "show"]
 
 _PREFIX: Final = re.compile(r"pay_[0-9a-f]{8,40}", re.ASCII)
 _SIGNED_STATES: Final = [
@@ -35,15 +39,15 @@ _SIGNED_STATES: Final = [
     members={
         "list": Member(f"{__name__}:list_", "The latest payments, one line each."),
         "show": Member(f"{__name__}:show", "One payment, with everything that is known of it."),
+        "export": Member(f"{__name__}:export_", "The log as JSON, JSON Lines or CSV."),
     },
 )
 def payments() -> None:
     """The buyer's own log: what was signed, sent, served and refused, by all programs of this user."""
 
 
-def _chosen(store: SpendingStore, since: int, states: tuple[str, ...], limit: int | None) -> list[PurchaseRow]:
-    rows = store.payments(since_ms=since, states=[PurchaseState(state) for state in states])
-    return list(deque(rows, maxlen=limit))
+def _chosen(store: SpendingStore, since: int, states: tuple[str, ...]) -> Iterator[PurchaseRow]:
+    return store.payments(since_ms=since, states=[PurchaseState(state) for state in states])
 
 
 @click.command("list")
@@ -62,7 +66,7 @@ def _chosen(store: SpendingStore, since: int, states: tuple[str, ...], limit: in
 def list_(out: Output, limit: int, since: int, states: tuple[str, ...]) -> None:
     """The latest payments, one line each, the newest last."""
     with spending_store() as store:
-        rows = _chosen(store, since, states, limit)
+        rows = list(deque(_chosen(store, since, states), maxlen=limit))
     out.document([purchase_document(row) for row in rows])
     if not rows:
         out.say("Nothing was bought yet." if not (since or states) else "No payment is like that.")
@@ -121,3 +125,25 @@ def show(out: Output, payment: str) -> None:
     if row.transaction:
         items.append(("transaction", row.transaction))
     out.pairs(items)
+
+
+@click.command("export")
+@export_options
+@click.option(
+    "--since", type=MOMENT, default=0, metavar="TIME", help="Only from then on: 2027-01-15, or 24h for a day ago."
+)
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(_SIGNED_STATES),
+    help="Only those; may be given several times.",
+)
+@json_option
+def export_(out: Output, form: str, output: Path | None, since: int, states: tuple[str, ...]) -> None:
+    """The log, oldest first, in the same form as a seller's: equal paymentTokens are the same payment."""
+    with spending_store() as store, writing(output) as write:
+        for text in export(map(purchase_record, _chosen(store, since, states)), FORMATS[form]):
+            write(text)
+    if output is not None:
+        out.remark(f"written to {output}")

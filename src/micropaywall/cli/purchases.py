@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from micropaywall.cli.records import record_document
 from micropaywall.core.book import Record
+from micropaywall.core.export import record_document
 from micropaywall.core.purchase import OPEN, PurchaseState
 from micropaywall.ledger.records import payment_token
 from micropaywall.money import format_decimal

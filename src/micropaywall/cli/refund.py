@@ -30,7 +30,7 @@ __all__ = ["refund"]
 @click.command()
 @click.argument("payment")
 @click.option(
-    "--amount", metavar="PRICE", help='How much to give back, "$0.001" for example. Default: all that is left.'
+    "--amount", metavar="PRICE", help="How much to give back, for example '$0.001'. Default: all that is left."
 )
 @click.option("--reason", default="", metavar="TEXT", help="Why, for the book.")
 @config_option

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-__all__ = ["MOMENT", "Moment", "rfc3339"]
+__all__ = ["MOMENT", "Moment"]
 
 _AGO: Final = re.compile(r"(?P<number>[0-9]{1,6})(?P<unit>[smhd])", re.ASCII)
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -37,8 +37,3 @@ MOMENT: Final = Moment()
 
 def _ms(moment: datetime) -> int:
     return max(0, int(moment.timestamp() * 1000))
-
-
-def rfc3339(ms: int) -> str:
-    """A time for programs, in UTC."""
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
