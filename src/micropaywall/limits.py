@@ -38,6 +38,8 @@ CHALLENGE_CACHE_ENTRIES_MAX: Final = 4_096
 
 # -- time
 QUOTE_LIFETIME_S: Final = 300
+QUOTES_REMEMBERED_MAX: Final = 1_024
+"""Quotes whose MAC is remembered: with the longest URLs 8 MB."""
 QUOTE_BUCKET_S: Final = 10
 """Quotes of the same request within a bucket are equal, so that a 402 is rendered once per bucket."""
 AUTHORIZATION_LIFETIME_S: Final = 300

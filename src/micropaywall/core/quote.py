@@ -15,10 +15,10 @@ import base64
 import binascii
 import hashlib
 import hmac
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
+from micropaywall import limits
 from micropaywall.errors import QuoteExpired, QuoteInvalid
 
 _MAC_BYTES: Final = 16
@@ -27,8 +27,7 @@ _NONCE_TAG: Final = b"micropaywall/nonce/1"
 QUOTE_CHARS: Final = 27
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """What a quote fixes. ``body_digest`` is SHA-256 of the request body where the route binds it, else b""."""
 
     method: str
@@ -40,27 +39,28 @@ class Terms:
     pay_to: str
     body_digest: bytes = b""
 
-    @lru_cache(maxsize=4_096)  # noqa: B019 (values, and few: quotes of one URL are equal for ten seconds)
-    def mac(self, key: bytes, expiry: bytes) -> bytes:
-        """The MAC over these terms and a 4-byte expiry."""
-        parts = (
-            self.method.encode(),
-            self.url.encode("utf-8", "surrogateescape"),
-            self.scheme.encode(),
-            self.network.encode(),
-            self.asset.lower().encode(),
-            str(self.amount_atomic).encode(),
-            self.pay_to.lower().encode(),
-            self.body_digest,
-        )
-        message = _TAG + expiry + b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-        return hmac.digest(key, message, "sha256")[:_MAC_BYTES]
+
+@lru_cache(maxsize=limits.QUOTES_REMEMBERED_MAX)
+def _mac(key: bytes, terms: Terms, expiry: bytes) -> bytes:
+    """The MAC over ``terms`` and a 4-byte expiry. Remembered: quotes of one URL are equal for ten seconds."""
+    parts = (
+        terms.method.encode(),
+        terms.url.encode("utf-8", "surrogateescape"),
+        terms.scheme.encode(),
+        terms.network.encode(),
+        terms.asset.lower().encode(),
+        str(terms.amount_atomic).encode(),
+        terms.pay_to.lower().encode(),
+        terms.body_digest,
+    )
+    message = _TAG + expiry + b"".join([len(part).to_bytes(4, "big") + part for part in parts])
+    return hmac.digest(key, message, "sha256")[:_MAC_BYTES]
 
 
 def write_quote(key: bytes, terms: Terms, *, expires_s: int) -> str:
     """The 27-character quote for ``terms``, valid until ``expires_s`` (Unix seconds)."""
     expiry = expires_s.to_bytes(4, "big")
-    return base64.urlsafe_b64encode(expiry + terms.mac(key, expiry)).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(expiry + _mac(key, terms, expiry)).rstrip(b"=").decode()
 
 
 def check_quote(key: bytes, terms: Terms, quote: object, *, now_s: int) -> None:
@@ -72,7 +72,7 @@ def check_quote(key: bytes, terms: Terms, quote: object, *, now_s: int) -> None:
     except (binascii.Error, ValueError):
         raise QuoteInvalid("the echoed quote is not base64url", expected="the quote of a current 402") from None
     expiry, mac = raw[:4], raw[4:]
-    if not hmac.compare_digest(mac, terms.mac(key, expiry)):
+    if not hmac.compare_digest(mac, _mac(key, terms, expiry)):
         raise QuoteInvalid(
             "the quote was written for another request, price or payee",
             hint="Request the resource without a payment and pay the quote of that answer.",
