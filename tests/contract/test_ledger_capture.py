@@ -50,7 +50,9 @@ async def test_a_capture_keeps_the_response_and_submits_the_payment_in_one_commi
 
 
 async def test_a_response_comes_back_byte_for_byte(ledger: Ledger) -> None:
-    odd = StoredResponse(203, ((b"set-cookie", b"a=1"), (b"set-cookie", b"b: \xff\x00"), (b"x", b"")), bytes(range(256)))
+    odd = StoredResponse(
+        203, ((b"set-cookie", b"a=1"), (b"set-cookie", b"b: \xff\x00"), (b"x", b"")), bytes(range(256))
+    )
     applied = await ledger.apply(reserve())
     await ledger.apply(capture(applied, response=odd))
     assert await ledger.response(applied.charge_id) == odd
@@ -98,9 +100,7 @@ async def test_a_capture_for_another_payment_is_an_error_of_the_program(ledger: 
     first, second = await ledger.apply(reserve("a")), await ledger.apply(reserve("b"))
     for settle in (True, False):
         with pytest.raises(LedgerError):
-            await ledger.apply(
-                dataclasses.replace(capture(first), payment_id=second.payment_id, begin_settle=settle)
-            )
+            await ledger.apply(dataclasses.replace(capture(first), payment_id=second.payment_id, begin_settle=settle))
     assert (await charge_of(ledger, first)).state is ChargeState.RESERVED
     assert (await payment(ledger, "b")).state is PaymentState.HELD
 
@@ -167,9 +167,9 @@ async def test_a_crash_before_a_stream_was_delivered_gives_the_charge_back(ledge
     assert isinstance(again, book.Applied)
     assert again.payment_state is PaymentState.SETTLED
     assert (await charge_of(ledger, applied)).state is ChargeState.RETURNED
-    assert await ledger.apply(
-        book.Delivered(charge_id=applied.charge_id, now_ms=NOW + STREAM_LEASE)
-    ) == book.Lost(ChargeState.RETURNED)
+    assert await ledger.apply(book.Delivered(charge_id=applied.charge_id, now_ms=NOW + STREAM_LEASE)) == book.Lost(
+        ChargeState.RETURNED
+    )
 
 
 async def test_a_long_stream_keeps_its_charge_while_it_says_so(ledger: Ledger) -> None:

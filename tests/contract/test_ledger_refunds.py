@@ -231,9 +231,7 @@ async def test_unused_credit_goes_back_when_it_can_no_longer_be_drawn(ledger: Le
     work = await ledger.lease_work(owner="w1", now_ms=EXPIRY, lease_until_ms=EXPIRY + 60 * SECOND, limit=9)
     (back,) = work.refunds
     assert (back.amount, back.payment_id, back.reason) == (1000 - used, applied.payment_id, "unused credit")
-    done = await ledger.apply(
-        book.EndRefund(refund_id=back.id, owner="w1", now_ms=EXPIRY, outcome=moved(1000 - used))
-    )
+    done = await ledger.apply(book.EndRefund(refund_id=back.id, owner="w1", now_ms=EXPIRY, outcome=moved(1000 - used)))
     state = PaymentState.FINAL if used else PaymentState.REFUNDED
     assert done == book.Applied(applied.payment_id, None, state)
     later = await ledger.lease_work(owner="w1", now_ms=2 * EXPIRY, lease_until_ms=3 * EXPIRY, limit=9)

@@ -201,9 +201,7 @@ async def test_a_void_payment_buys_nothing(ledger: Ledger) -> None:
 
 async def test_credit_is_never_overdrawn(ledger: Ledger) -> None:
     """Attack: many requests at once on an account that has credit for three."""
-    many = [
-        reserve("acct", request="", body=str(n), amount=1000, charge_amount=300) for n in range(20)
-    ]
+    many = [reserve("acct", request="", body=str(n), amount=1000, charge_amount=300) for n in range(20)]
     answers = await asyncio.gather(*(ledger.apply(command) for command in many))
     assert [type(answer) for answer in answers].count(book.Applied) == 3
     assert book.Spent(PaymentState.HELD, "used up") in answers
@@ -236,6 +234,7 @@ async def test_an_idempotency_key_makes_two_requests_one(ledger: Ledger) -> None
 
 async def test_an_idempotency_key_of_another_request_is_refused(ledger: Ledger) -> None:
     """Attack: the key of a cheap request, presented with a dear one, to be taken for its retry."""
+
     def ask(body: str) -> book.Reserve:
         return reserve("acct", request="", body=body, charge_amount=100, idempotency_key="k1")
 

@@ -18,9 +18,7 @@ pytestmark = pytest.mark.anyio
 
 
 def begin(applied: Any, owner: str = "w1", *, at: int = NOW) -> book.BeginSettle:
-    return book.BeginSettle(
-        payment_id=applied.payment_id, owner=owner, now_ms=at, lease_until_ms=at + 60 * SECOND
-    )
+    return book.BeginSettle(payment_id=applied.payment_id, owner=owner, now_ms=at, lease_until_ms=at + 60 * SECOND)
 
 
 async def row(ledger: Ledger, name: str = "a") -> book.PaymentRow:
@@ -62,7 +60,12 @@ async def test_a_settled_payment_says_where_its_money_is(ledger: Ledger) -> None
     answer = await ledger.apply(end_settle(applied, at=NOW + 5))
     assert answer == book.Applied(applied.payment_id, None, PaymentState.SETTLED)
     found = await row(ledger)
-    assert (found.state, found.transaction, found.block, found.settled_ms) == (PaymentState.SETTLED, "0xfeed", 7, NOW + 5)
+    assert (found.state, found.transaction, found.block, found.settled_ms) == (
+        PaymentState.SETTLED,
+        "0xfeed",
+        7,
+        NOW + 5,
+    )
 
 
 async def test_the_same_outcome_twice_has_the_effect_of_one(ledger: Ledger) -> None:
@@ -251,9 +254,7 @@ async def test_an_unknown_outcome_is_asked_for_when_it_is_due(ledger: Ledger) ->
 async def test_a_submission_whose_worker_died_is_asked_for(ledger: Ledger) -> None:
     """kill -9 between capture and the rail's answer: the outcome is unknown, and the background finds out."""
     applied = await submitted(ledger)
-    work = await ledger.lease_work(
-        owner="w2", now_ms=NOW + 60 * SECOND, lease_until_ms=NOW + 120 * SECOND, limit=9
-    )
+    work = await ledger.lease_work(owner="w2", now_ms=NOW + 60 * SECOND, lease_until_ms=NOW + 120 * SECOND, limit=9)
     assert [p.id for p in work.ask] == [applied.payment_id]
 
 

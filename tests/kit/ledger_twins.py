@@ -50,7 +50,9 @@ class Twins:
 
     def compare(self) -> None:
         """Every payment, charge, refund, response, exposure and entry is the same in both."""
-        payments = [Payment(*row) for row in self.connection.execute(f"SELECT {PAYMENT_COLUMNS} FROM payments ORDER BY no")]
+        payments = [
+            Payment(*row) for row in self.connection.execute(f"SELECT {PAYMENT_COLUMNS} FROM payments ORDER BY no")
+        ]
         by_no = {p.no: p for p in payments}
         assert [p.row() for p in payments] == [p.row() for p in self.state.payments.values()]
         for mine, theirs in zip(payments, self.state.payments.values(), strict=True):
@@ -66,7 +68,9 @@ class Twins:
         ]
         exposures = {
             (payer, asset): rest
-            for payer, asset, *rest in self.connection.execute("SELECT payer, asset, unsettled, lost, suspended FROM exposures")
+            for payer, asset, *rest in self.connection.execute(
+                "SELECT payer, asset, unsettled, lost, suspended FROM exposures"
+            )
         }
         for key in exposures.keys() | self.state.exposures.keys():
             kept = self.state.exposures.get(key)
@@ -92,7 +96,10 @@ def check_invariants(state: State) -> None:
         if payment.binding:
             assert len(live) <= 1, "a bound payment serves one request"
         moved = payment.state.value in ("settled", "final", "refund_due", "refunded")
-        by_kind = {kind: sum(e.amount for e in state.entries if e.payment_id == payment.id and e.kind == kind) for kind in ENTRY_KINDS}
+        by_kind = {
+            kind: sum(e.amount for e in state.entries if e.payment_id == payment.id and e.kind == kind)
+            for kind in ENTRY_KINDS
+        }
         wallet = by_kind["settled"] - by_kind["reorganised"] - by_kind["refunded"]
         income = by_kind["captured"] - by_kind["returned"]
         credit = by_kind["settled"] + by_kind["returned"] + by_kind["written_off"]

@@ -90,7 +90,12 @@ def release(applied: Any, *, at: int = NOW, **more: Any) -> book.Release:
 
 
 def end_settle(applied: Any, outcome: Any = None, *, at: int = NOW, **more: Any) -> book.EndSettle:
-    facts: dict[str, Any] = {"payment_id": applied.payment_id, "owner": "w1", "now_ms": at, "outcome": outcome or moved()}
+    facts: dict[str, Any] = {
+        "payment_id": applied.payment_id,
+        "owner": "w1",
+        "now_ms": at,
+        "outcome": outcome or moved(),
+    }
     facts.update(more)
     return book.EndSettle(**facts)
 

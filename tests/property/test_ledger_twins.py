@@ -98,18 +98,14 @@ class Books(RuleBasedStateMachine):
     def delivered(self, index: int, kept: bool) -> None:
         if applied := self.some(index):
             self.twins.apply(
-                book.Delivered(
-                    charge_id=applied.charge_id, now_ms=self.now, response=RESPONSE if kept else None
-                )
+                book.Delivered(charge_id=applied.charge_id, now_ms=self.now, response=RESPONSE if kept else None)
             )
 
     @rule(index=st.integers(0, 50), owner=OWNERS, wait=WAITS)
     def extend(self, index: int, owner: str, wait: int) -> None:
         if applied := self.some(index):
             self.twins.apply(
-                book.Extend(
-                    charge_id=applied.charge_id, owner=owner, now_ms=self.now, lease_until_ms=self.now + wait
-                )
+                book.Extend(charge_id=applied.charge_id, owner=owner, now_ms=self.now, lease_until_ms=self.now + wait)
             )
 
     @rule(index=st.integers(0, 50), owner=OWNERS)

@@ -158,9 +158,7 @@ class Simulation:
         chance = self.random.random()
         if chance < 0.15:
             self.tell(
-                book.BeginSettle(
-                    payment_id=payment.id, owner=owner, now_ms=self.now, lease_until_ms=self.now + 60_000
-                )
+                book.BeginSettle(payment_id=payment.id, owner=owner, now_ms=self.now, lease_until_ms=self.now + 60_000)
             )
         elif chance < 0.22:
             self.tell(book.Reorganise(payment_id=payment.id, now_ms=self.now))
@@ -175,11 +173,7 @@ class Simulation:
         for row in [*work.settle, *work.ask]:
             self.seen["work settle"] += 1
             outcome = self.outcome(row.amount)
-            self.tell(
-                end_settle(
-                    book.Applied(row.id), outcome, at=self.now, owner=owner, retry_ms=self.now + 1_000
-                )
-            )
+            self.tell(end_settle(book.Applied(row.id), outcome, at=self.now, owner=owner, retry_ms=self.now + 1_000))
         for back in work.refunds:
             self.seen["work refund"] += 1
             self.tell(
@@ -199,7 +193,9 @@ class Simulation:
         chance = self.random.random()
         refunds = list(self.twins.state.refunds.values())
         if chance < 0.6 or not refunds:
-            settled = [p for p in self.twins.state.payments.values() if p.state in (PaymentState.SETTLED, PaymentState.FINAL)]
+            settled = [
+                p for p in self.twins.state.payments.values() if p.state in (PaymentState.SETTLED, PaymentState.FINAL)
+            ]
             if settled and self.random.random() < 0.8:
                 payment = self.random.choice(settled[-10:])
             amount = self.random.choice((1, payment.amount // 2, payment.amount, payment.amount + 1))

@@ -35,7 +35,17 @@ def test_seeded_lives_agree_with_the_reference_and_reach_every_state() -> None:
         assert seen[f"entry {kind}"], f"nothing was {kind}"
     for answer in ("Applied", "Replayed", "Busy", "Open", "Foreign", "Spent", "Denied"):
         assert seen[f"Reserve {answer}"], f"Reserve was never answered {answer}"
-    for command in ("Capture", "Release", "Delivered", "Extend", "BeginSettle", "EndSettle", "Reorganise", "EndRefund", "CancelRefund"):
+    for command in (
+        "Capture",
+        "Release",
+        "Delivered",
+        "Extend",
+        "BeginSettle",
+        "EndSettle",
+        "Reorganise",
+        "EndRefund",
+        "CancelRefund",
+    ):
         assert seen[f"{command} Applied"], f"{command} never took effect"
         assert seen[f"{command} Lost"], f"{command} was never too late"
     assert seen["BeginRefund Denied"]

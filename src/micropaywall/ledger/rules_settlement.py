@@ -197,7 +197,9 @@ def end_refund(state: State, c: book.EndRefund) -> book.Answer:
             return book.Lost(payment.state)
         if c.outcome.amount_atomic != refund.amount:
             raise LedgerError(
-                "the rail moved another amount than the refund's", expected=refund.amount, received=c.outcome.amount_atomic
+                "the rail moved another amount than the refund's",
+                expected=refund.amount,
+                received=c.outcome.amount_atomic,
             )
         if refund.state != "paid":
             refund.state, refund.transaction, refund.owner, refund.due_ms = "paid", c.outcome.transaction, "", None

@@ -171,7 +171,9 @@ def end_refund(t: Transaction, c: book.EndRefund) -> book.Answer:
             return _lost(p)
         if c.outcome.amount_atomic != refund.amount:
             raise LedgerError(
-                "the rail moved another amount than the refund's", expected=refund.amount, received=c.outcome.amount_atomic
+                "the rail moved another amount than the refund's",
+                expected=refund.amount,
+                received=c.outcome.amount_atomic,
             )
         if was != "paid":
             refund.state, refund.transaction, refund.owner, refund.due_ms = "paid", c.outcome.transaction, "", None

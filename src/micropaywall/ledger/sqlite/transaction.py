@@ -59,7 +59,8 @@ class Transaction:
     ) -> None:
         """Write down what happened; `accounts.ENTRY_KINDS` says which kinds move money."""
         self.execute(
-            sql.JOURNAL, (self.number(), at_ms, kind, payment_no, charge_no, amount, payment_state, charge_state, detail)
+            sql.JOURNAL,
+            (self.number(), at_ms, kind, payment_no, charge_no, amount, payment_state, charge_state, detail),
         )
 
     # -- exposure ----------------------------------------------------------------------------------------------------
