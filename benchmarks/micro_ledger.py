@@ -101,7 +101,7 @@ async def measure(path: Path, case: str, *, charges: int, requests: int, concurr
     async def buyer(share: list[tuple[book.Reserve, book.Capture]]) -> None:
         for reserve, capture in share:
             if not isinstance(await ledger.apply(reserve), book.Applied):
-                raise RuntimeError("a distinct payment was refused")
+                raise AssertionError("a distinct payment was refused")
             await ledger.apply(capture)
 
     await asyncio.gather(*(buyer(warm[n::concurrency]) for n in range(concurrency)))

@@ -24,12 +24,17 @@ def compiled() -> str:
     for table in schema.metadata.sorted_tables:
         body = str(CreateTable(table).compile(dialect=dialect)).strip().replace("\t", "    ")
         options = "STRICT" if body.endswith(")") else ", STRICT"
-        lines.append("\n".join(line.rstrip() for line in f"{body} {options};".replace(" , STRICT", ", STRICT").splitlines()))
+        lines.append(
+            "\n".join(line.rstrip() for line in f"{body} {options};".replace(" , STRICT", ", STRICT").splitlines())
+        )
         lines.append("")
-        lines.extend(f"{CreateIndex(index).compile(dialect=dialect)};" for index in sorted(table.indexes, key=lambda i: i.name or ""))
+        lines.extend(
+            f"{CreateIndex(index).compile(dialect=dialect)};"
+            for index in sorted(table.indexes, key=lambda i: i.name or "")
+        )
         lines.append("")
     lines.append("CREATE TABLE alembic_version (version_num TEXT NOT NULL PRIMARY KEY) STRICT;")
-    lines.append(f"INSERT INTO alembic_version VALUES ('{schema.REVISION}');")
+    lines.append(f"INSERT INTO alembic_version VALUES ('{schema.REVISION}');")  # noqa: S608 - a constant
     return "\n".join(line for line, before in zip(lines, ["x", *lines], strict=False) if line or before) + "\n"
 
 

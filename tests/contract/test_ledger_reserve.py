@@ -293,17 +293,17 @@ async def test_a_draw_waits_for_whoever_is_settling(ledger: Ledger) -> None:
     assert taken.payment_state is PaymentState.SETTLING
 
 
-async def test_a_payment_keeps_its_mode_while_something_is_drawn(ledger: Ledger) -> None:
-    """Attack: a payment reserved under `after` is captured under `deferred`, outside every exposure cap."""
-    first = await ledger.apply(reserve("acct", request="", charge_amount=100))
-    assert await ledger.apply(reserve("acct", request="", charge_amount=100, mode="deferred")) == book.Foreign("mode")
-    await ledger.apply(release(first))
-    again = await ledger.apply(reserve("acct", request="", charge_amount=100, mode="deferred", exposure_cap=99))
-    assert again == book.Denied("exposure")
-    row = await ledger.payment(key_of("acct"))
-    assert row is not None
-    assert row.mode == "after"
-    assert isinstance(await ledger.apply(reserve("acct", request="", charge_amount=100, mode="deferred")), book.Applied)
+@pytest.mark.parametrize(("first", "then"), [("after", "deferred"), ("deferred", "after"), ("after", "before")])
+async def test_a_payment_keeps_its_mode_until_it_has_settled(ledger: Ledger, first: str, then: str) -> None:
+    """Attack: a payment is presented under `after`, released, and captured under `deferred`, outside every cap."""
+    applied = await ledger.apply(reserve(mode=first))
+    await ledger.apply(release(applied))
+    assert await ledger.apply(reserve(mode=then)) == book.Foreign("mode")
+    begin = book.BeginSettle(payment_id=applied.payment_id, owner="w1", now_ms=NOW, lease_until_ms=NOW + 1)
+    await ledger.apply(begin)
+    assert await ledger.apply(reserve(mode=then, at=NOW + 1)) == book.Foreign("mode")
+    await ledger.apply(end_settle(applied))
+    assert isinstance(await ledger.apply(reserve(mode=then)), book.Applied)
 
 
 # -- exposure ---------------------------------------------------------------------------------------------------------

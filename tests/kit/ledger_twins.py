@@ -11,6 +11,7 @@ from micropaywall.ledger import rules, rules_settlement
 from micropaywall.ledger.accounts import ENTRY_KINDS
 from micropaywall.ledger.rules_state import State
 from micropaywall.ledger.sqlite import files, work
+from micropaywall.ledger.sqlite.bulk import Bulk
 from micropaywall.ledger.sqlite.rows import Charge, Payment, Refund
 from micropaywall.ledger.sqlite.transaction import Transaction
 from micropaywall.ledger.sqlite.writer import commit
@@ -26,11 +27,12 @@ class Twins:
         self.connection.executescript(files.schema_sql())
         self.connection.execute("PRAGMA foreign_keys = 1")
         self.transaction = Transaction(self.connection, 1)
+        self.bulk = Bulk(self.transaction)
 
     def apply(self, *commands: book.Command) -> list[Any]:
         """All of ``commands`` in one commit of the engine; one after the other in the reference."""
         expected = [self._refer(command) for command in commands]
-        actual = commit(lambda: self.transaction, list(commands))
+        actual = commit(self.transaction, self.bulk, list(commands))
         for command, want, got in zip(commands, expected, actual, strict=True):
             same = isinstance(got, LedgerError) if isinstance(want, LedgerError) else got == want
             assert same, f"{command}\nreference: {want}\nengine:    {got}"
@@ -44,7 +46,7 @@ class Twins:
 
     def lease_work(self, **more: Any) -> book.Work:
         want = rules_settlement.lease_work(self.state, **more)
-        (got,) = commit(lambda: self.transaction, [lambda t: work.lease_work(t, **more)])
+        (got,) = commit(self.transaction, self.bulk, [lambda t: work.lease_work(t, **more)])
         assert got == want, f"lease_work {more}\nreference: {want}\nengine:    {got}"
         return want
 

@@ -29,7 +29,7 @@ class Books(RuleBasedStateMachine):
         self.now = NOW
         self.applied: list[Any] = []
         self.refund_ids: list[book.BeginRefund] = []
-        self.mode = {name: "after" for name in "abc"} | {"account": "before"}
+        self.mode = dict.fromkeys("abc", "after") | {"account": "before"}
 
     def some(self, index: int) -> Any:
         return self.applied[index % len(self.applied)] if self.applied else None

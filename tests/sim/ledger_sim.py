@@ -22,7 +22,7 @@ class Simulation:
     """
 
     def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)  # noqa: S311 - reproducible on purpose
+        self.random = random.Random(seed)
         self.twins = Twins()
         self.now = NOW
         self.seen: Counter[str] = Counter()
@@ -152,7 +152,7 @@ class Simulation:
     def rail(self) -> None:
         if not (known := self.some()):
             return
-        command, applied = known
+        _command, applied = known
         payment = self.twins.state.payments[applied.payment_id]
         owner = payment.owner if payment.owner and self.random.random() < 0.9 else self.random.choice(OWNERS)
         chance = self.random.random()

@@ -130,19 +130,17 @@ def _draw(state: State, payment: Payment, c: book.Reserve) -> book.Answer:
         return book.Spent(payment.state, payment.reason)
     if payment.free < c.charge_amount:
         return book.Spent(payment.state, "used up")
-    mode = c.mode if payment.state is PaymentState.HELD else payment.mode
-    if mode != payment.mode and payment.drawn:
-        return book.Foreign("mode")
+    if payment.state in UNSETTLED and payment.mode != c.mode:
+        return book.Foreign("mode")  # else what was reserved under `after` could be served under `deferred`, uncounted
     exposed = state.exposures.get((payment.payer, payment.asset))
     if payment.state in UNSETTLED:
         if exposed is not None and exposed.suspended:
             return book.Denied("suspended")
-        if mode == "deferred":
+        if payment.mode == "deferred":
             exposed = state.exposure(payment)
             if c.exposure_cap is not None and exposed.unsettled + c.charge_amount > c.exposure_cap:
                 return book.Denied("exposure")
             exposed.unsettled += c.charge_amount
-    payment.mode = mode
     state.charges[c.charge_id] = Charge(
         id=c.charge_id,
         payment_id=payment.id,

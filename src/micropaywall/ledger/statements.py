@@ -1,4 +1,3 @@
-# ruff: noqa: S608 - column lists are constants of this module, nothing from outside is in a text
 """The SQL of the book. Written for SQLite and PostgreSQL alike (``?`` becomes ``$n`` there).
 
 Guarded statements: the row count is the answer. ``STORE_PAYMENT`` is a compare-and-set on everything that decides.
@@ -27,14 +26,22 @@ REFUND_COLUMNS: Final = "no, id, payment_no, amount, state, reason, created_ms, 
 INSERT_PAYMENT: Final = """
 INSERT INTO payments (no, id, key, state, rail, network, asset, payer, payee, amount, drawn, captured, refunded, mode,
     dialect, binding, instruction, valid_before_ms, created_ms, transaction_id, reason, attempts, owner, due_ms)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?, ?, ?, '', '', 0, ?, ?)
-ON CONFLICT (key) DO NOTHING"""
-"""Row count 0: the replay key is known."""
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?, ?, ?, '', '', 0, ?, ?)"""
 
 INSERT_CHARGE: Final = """
 INSERT INTO charges (no, id, payment_no, state, fingerprint, reserved, amount, endpoint, url, created_ms, lease_until_ms,
     owner, idempotency_key, agent, delivered)
 VALUES (?, ?, ?, 'reserved', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)"""
+
+TAIL_AFTER: Final = "SELECT seq, prefix, payment_no FROM replay_tail WHERE seq > ? ORDER BY seq"
+ADD_TO_TAIL: Final = "INSERT INTO replay_tail (seq, prefix, payment_no) VALUES (?, ?, ?)"
+CUT_TAIL: Final = "DELETE FROM replay_tail WHERE seq <= ?"
+KEYS_AT: Final = "SELECT payment_no FROM replay_keys WHERE prefix = ?"
+ADD_KEY: Final = (
+    "INSERT INTO replay_keys (prefix, nth, payment_no) VALUES (?, 0, ?) ON CONFLICT (prefix, nth) DO NOTHING"
+)
+ADD_KEY_BESIDE: Final = "INSERT INTO replay_keys (prefix, nth, payment_no) VALUES (?, ?, ?)"
+SAME_KEY: Final = "SELECT 1 FROM payments a JOIN payments b ON a.key = b.key WHERE a.no = ? AND b.no = ?"
 
 EXPOSE: Final = """
 INSERT INTO exposures (payer, asset, unsettled, lost, suspended)
@@ -63,15 +70,24 @@ UPDATE charges SET state = 'captured', amount = ?, captured_ms = ?, latency_ms =
     lease_until_ms = CASE WHEN ? = 1 THEN NULL WHEN lease_until_ms > ? THEN lease_until_ms ELSE ? END
 WHERE id = ? AND state = 'reserved' AND owner = ? AND reserved >= ?
 RETURNING no, payment_no, reserved"""
+QUICK_CAPTURE: Final = """
+UPDATE charges SET state = 'captured', captured_ms = ?, latency_ms = ?, response_status = ?, response_bytes = ?,
+    lease_until_ms = NULL
+WHERE no = ? AND id = ? AND state = 'reserved' AND owner = ? AND amount = ?"""
 CAPTURE_AND_SUBMIT: Final = """
 UPDATE payments SET captured = captured + ?, state = 'settling', owner = ?, due_ms = ?
 WHERE no = ? AND id = ? AND state = 'held'"""
-CAPTURE_AND_WAIT: Final = """
+CAPTURE_AND_OWE: Final = """
 UPDATE payments SET captured = captured + ?,
-    due_ms = CASE WHEN captured = 0 OR due_ms IS NULL OR due_ms > ? THEN ? ELSE due_ms END
+    due_ms = CASE WHEN captured > 0 AND due_ms < ? THEN due_ms ELSE ? END
 WHERE no = ? AND id = ? AND state = 'held'"""
-TAKE_BACK_PAYMENT: Final = "DELETE FROM payments WHERE no = ?"
-"""Of a row that the same command has just inserted and then refused."""
+CAPTURE_FROM_SETTLED: Final = """
+UPDATE payments SET captured = captured + ?, owner = '', due_ms = NULL
+WHERE no = ? AND id = ? AND (state = 'settled' OR state = 'final') AND drawn + refunded = amount"""
+QUICK_SETTLED: Final = """
+UPDATE payments SET state = ?, transaction_id = CASE WHEN ? <> '' THEN ? ELSE transaction_id END, block = ?,
+    settled_ms = ?, checked_ms = ?, owner = '', due_ms = NULL
+WHERE no = ? AND id = ? AND state = 'settling' AND mode <> 'deferred' AND amount = ? AND drawn + refunded = amount"""
 
 KEEP_RESPONSE: Final = "INSERT INTO responses (charge_no, kept_ms, status, headers, body) VALUES (?, ?, ?, ?, ?)"
 DROP_RESPONSE: Final = "DELETE FROM responses WHERE charge_no = ?"
@@ -85,7 +101,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 # -- compare and set --------------------------------------------------------------------------------------------------
 
 STORE_PAYMENT: Final = """
-UPDATE payments SET state = ?, drawn = ?, captured = ?, refunded = ?, mode = ?, settled_ms = ?, transaction_id = ?,
+UPDATE payments SET state = ?, drawn = ?, captured = ?, refunded = ?, settled_ms = ?, transaction_id = ?,
     block = ?, reason = ?, attempts = ?, owner = ?, due_ms = ?, checked_ms = ?
 WHERE no = ? AND state = ? AND drawn = ? AND captured = ? AND refunded = ?"""
 STORE_CHARGE: Final = """
@@ -100,8 +116,10 @@ UPDATE refunds SET state = ?, reason = ?, owner = ?, due_ms = ?, transaction_id 
 
 # -- find -------------------------------------------------------------------------------------------------------------
 
-PAYMENT_BY_KEY: Final = f"SELECT {PAYMENT_COLUMNS} FROM payments WHERE key = ?"
-PAYMENT_BY_PREFIX: Final = f"SELECT {PAYMENT_COLUMNS} FROM payments WHERE key >= ? AND key <= ? LIMIT 1"
+PAYMENTS_BEGINNING: Final = f"""
+SELECT {PAYMENT_COLUMNS} FROM payments
+WHERE no IN (SELECT payment_no FROM replay_keys WHERE prefix = ? UNION ALL SELECT payment_no FROM replay_tail WHERE prefix = ?)"""
+"""By the first 8 bytes of the replay key. The tail has no index: it is short, and the writer has it in memory."""
 PAYMENT_BY_ID: Final = f"SELECT {PAYMENT_COLUMNS} FROM payments WHERE id = ?"
 PAYMENT_BY_NO: Final = f"SELECT {PAYMENT_COLUMNS} FROM payments WHERE no = ?"
 CHARGE_BY_ID: Final = f"SELECT {CHARGE_COLUMNS} FROM charges WHERE id = ?"
@@ -137,8 +155,11 @@ RESPONSE_BY_ID: Final = (
 META: Final = (
     "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = meta.value RETURNING value"
 )
+GET_META: Final = "SELECT value FROM meta WHERE name = ?"
 SET_META: Final = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
-NEW_WRITER: Final = "INSERT INTO writers (no, host, opened_ms, seen_ms) SELECT COALESCE(MAX(no), 0) + 1, ?, ?, ? FROM writers RETURNING no"
+NEW_WRITER: Final = """
+INSERT INTO writers (no, host, opened_ms, seen_ms, indexed_no) SELECT COALESCE(MAX(no), 0) + 1, ?, ?, ?, 0 FROM writers
+RETURNING no"""
 LEASE_OWNERS: Final = (
     "SELECT DISTINCT owner FROM charges WHERE lease_until_ms > ? "
     "UNION SELECT DISTINCT owner FROM payments WHERE due_ms > ? AND owner <> ''"

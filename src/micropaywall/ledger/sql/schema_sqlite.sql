@@ -9,6 +9,25 @@ CREATE TABLE assets (
     PRIMARY KEY (id)
 ) STRICT;
 
+CREATE TABLE carried (
+    account TEXT NOT NULL,
+    asset TEXT NOT NULL,
+    debit INTEGER NOT NULL,
+    credit INTEGER NOT NULL,
+    PRIMARY KEY (account, asset),
+    CONSTRAINT carried_debit_range CHECK (debit BETWEEN 0 AND 4611686018427387903),
+    CONSTRAINT carried_credit_range CHECK (credit BETWEEN 0 AND 4611686018427387903)
+)
+ WITHOUT ROWID, STRICT;
+
+CREATE TABLE checkpoints (
+    nth INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    heads TEXT NOT NULL,
+    hash BLOB NOT NULL,
+    PRIMARY KEY (nth)
+) STRICT;
+
 CREATE TABLE exposures (
     payer TEXT NOT NULL,
     asset TEXT NOT NULL,
@@ -34,7 +53,7 @@ CREATE TABLE journal (
     charge_state TEXT,
     detail TEXT NOT NULL,
     PRIMARY KEY (no),
-    CONSTRAINT journal_kind_known CHECK (kind = 'settled' OR kind = 'captured' OR kind = 'returned' OR kind = 'reorganised' OR kind = 'refunded' OR kind = 'written_off' OR kind = 'delivered' OR kind = 'failed' OR kind = 'final' OR kind = 'mode' OR kind = 'refund_cancelled' OR kind = 'refund_due' OR kind = 'released' OR kind = 'submitted' OR kind = 'void'),
+    CONSTRAINT journal_kind_known CHECK (kind = 'settled' OR kind = 'captured' OR kind = 'returned' OR kind = 'reorganised' OR kind = 'refunded' OR kind = 'written_off' OR kind = 'delivered' OR kind = 'failed' OR kind = 'final' OR kind = 'purged' OR kind = 'refund_cancelled' OR kind = 'refund_due' OR kind = 'released' OR kind = 'submitted' OR kind = 'void'),
     CONSTRAINT journal_amount_range CHECK (amount BETWEEN 0 AND 4611686018427387903),
     CONSTRAINT journal_payment_state_known CHECK (payment_state = 'held' OR payment_state = 'settling' OR payment_state = 'settled' OR payment_state = 'final' OR payment_state = 'failed' OR payment_state = 'void' OR payment_state = 'refund_due' OR payment_state = 'refunded'),
     CONSTRAINT journal_charge_state_known CHECK (charge_state = 'reserved' OR charge_state = 'released' OR charge_state = 'captured' OR charge_state = 'returned')
@@ -83,8 +102,22 @@ CREATE TABLE payments (
 
 CREATE INDEX payments_due ON payments (due_ms) WHERE due_ms IS NOT NULL;
 CREATE UNIQUE INDEX payments_id ON payments (id);
-CREATE UNIQUE INDEX payments_key ON payments ("key");
 CREATE INDEX payments_unconfirmed ON payments (checked_ms) WHERE checked_ms IS NOT NULL;
+
+CREATE TABLE replay_keys (
+    prefix INTEGER NOT NULL,
+    nth INTEGER NOT NULL,
+    payment_no INTEGER NOT NULL,
+    PRIMARY KEY (prefix, nth)
+)
+ WITHOUT ROWID, STRICT;
+
+CREATE TABLE replay_tail (
+    seq INTEGER NOT NULL,
+    prefix INTEGER NOT NULL,
+    payment_no INTEGER NOT NULL,
+    PRIMARY KEY (seq)
+) STRICT;
 
 CREATE TABLE responses (
     charge_no INTEGER NOT NULL,
@@ -95,11 +128,32 @@ CREATE TABLE responses (
     PRIMARY KEY (charge_no)
 ) STRICT;
 
+CREATE TABLE seals (
+    writer_no INTEGER NOT NULL,
+    nth INTEGER NOT NULL,
+    first_no INTEGER NOT NULL,
+    last_no INTEGER NOT NULL,
+    row_count INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    hash BLOB NOT NULL,
+    at_ms INTEGER NOT NULL,
+    purged INTEGER NOT NULL,
+    PRIMARY KEY (writer_no, nth)
+) STRICT;
+
+CREATE TABLE words (
+    word TEXT NOT NULL,
+    id BLOB NOT NULL,
+    PRIMARY KEY (word, id)
+)
+ WITHOUT ROWID, STRICT;
+
 CREATE TABLE writers (
     no INTEGER NOT NULL,
     host TEXT NOT NULL,
     opened_ms INTEGER NOT NULL,
     seen_ms INTEGER,
+    indexed_no INTEGER NOT NULL,
     PRIMARY KEY (no)
 ) STRICT;
 

@@ -14,6 +14,7 @@ from micropaywall.core.lives import ChargeEvent, ChargeState, PaymentEvent, Paym
 from micropaywall.errors import LedgerError
 from micropaywall.ledger import statements as sql
 from micropaywall.ledger.sqlite.endings import reclaim, release
+from micropaywall.ledger.sqlite.replay import prefix_of
 from micropaywall.ledger.sqlite.rows import Charge, Payment
 from micropaywall.ledger.sqlite.transaction import Spoiled, Transaction, standing
 
@@ -29,23 +30,19 @@ _HELD, _SETTLING = PaymentState.HELD, PaymentState.SETTLING
 def reserve(t: Transaction, c: book.Reserve) -> book.Answer:
     if not 0 <= c.charge_amount <= c.amount:
         raise LedgerError("a charge is never more than its payment", expected=c.amount, received=c.charge_amount)
+    known = t.payment_of_key(c.key)
+    if known is not None:
+        return _known(t, c, known)
     if t.suspended(c.payer, c.asset):
-        row = t.one(sql.PAYMENT_BY_KEY, (c.key,))
-        return book.Denied("suspended") if row is None else _known(t, c, Payment(*row))
+        return book.Denied("suspended")
+    if c.mode == "deferred" and not t.expose(c.payer, c.asset, c.charge_amount, c.exposure_cap):
+        return book.Denied("exposure")
     no = t.number()
     state, owner, due_ms = ("settling", c.owner, c.settle_lease_ms) if c.begin_settle else ("held", "", None)
     facts = (no, c.payment_id, c.key, state, c.rail, c.network, c.asset, c.payer, c.payee, c.amount, c.charge_amount)
     more = (c.mode, c.dialect, c.binding, c.instruction, c.valid_before_ms, c.now_ms, owner, due_ms)
-    if t.change(sql.INSERT_PAYMENT, facts + more) != 1:
-        t.sequence -= 1
-        row = t.one(sql.PAYMENT_BY_KEY, (c.key,))
-        if row is None:
-            raise Spoiled("a replay key is known and has no payment")
-        return _known(t, c, Payment(*row))
-    if c.mode == "deferred" and not t.expose(c.payer, c.asset, c.charge_amount, c.exposure_cap):
-        t.change(sql.TAKE_BACK_PAYMENT, (no,))  # a refusal writes nothing
-        t.sequence -= 1
-        return book.Denied("exposure")
+    t.execute(sql.INSERT_PAYMENT, facts + more)
+    t.execute(sql.ADD_TO_TAIL, t.replay.add(prefix_of(c.key), no))
     _insert_charge(t, c, no)
     if c.begin_settle:
         t.journal(c.now_ms, "submitted", no, payment_state="settling")
@@ -104,12 +101,9 @@ def _draw(t: Transaction, c: book.Reserve, p: Payment) -> book.Answer:
         return book.Spent(PaymentState(p.state), p.reason)
     if p.free < c.charge_amount:
         return book.Spent(PaymentState(p.state), "used up")
+    if p.unsettled and p.mode != c.mode:
+        return book.Foreign("mode")
     was = standing(p)
-    new_mode = p.state == "held" and p.mode != c.mode
-    if new_mode:
-        if p.drawn:
-            return book.Foreign("mode")
-        p.mode = c.mode
     if p.unsettled:
         if t.suspended(p.payer, p.asset):
             return book.Denied("suspended")
@@ -124,8 +118,6 @@ def _draw(t: Transaction, c: book.Reserve, p: Payment) -> book.Answer:
     elif p.state == "held" and not p.captured:
         p.due_ms = None
     t.store_payment(p, was)
-    if new_mode:
-        t.journal(c.now_ms, "mode", p.no, detail=p.mode)
     _insert_charge(t, c, p.no)
     if submitted:
         t.journal(c.now_ms, "submitted", p.no, payment_state=p.state)
@@ -141,8 +133,19 @@ def capture(t: Transaction, c: book.Capture) -> book.Answer:
     lease_ms = c.now_ms + _STREAM_LEASE_MS
     done = t.one(
         sql.CAPTURE_CHARGE,
-        (c.amount, c.now_ms, c.latency_ms, status, size, response is not None, lease_ms, lease_ms)
-        + (c.charge_id, c.owner, c.amount),
+        (
+            c.amount,
+            c.now_ms,
+            c.latency_ms,
+            status,
+            size,
+            response is not None,
+            lease_ms,
+            lease_ms,
+            c.charge_id,
+            c.owner,
+            c.amount,
+        ),
     )
     if done is None:
         return _not_captured(t, c)
@@ -155,14 +158,6 @@ def capture(t: Transaction, c: book.Capture) -> book.Answer:
         and t.change(sql.CAPTURE_AND_SUBMIT, (c.amount, c.owner, c.settle_lease_ms, payment_no, c.payment_id))
     ):
         submitted, state = "settling", _SETTLING
-    elif (
-        c.settle_due_ms is not None
-        and not c.begin_settle
-        and not held_back
-        and c.amount
-        and t.change(sql.CAPTURE_AND_WAIT, (c.amount, c.settle_due_ms, c.settle_due_ms, payment_no, c.payment_id))
-    ):
-        state = _HELD
     else:
         submitted, state = _captured_otherwise(t, c, payment_no, held_back)
     detail = f"{status} {size} {c.latency_ms}"

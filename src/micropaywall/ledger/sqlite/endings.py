@@ -20,9 +20,8 @@ def release(t: Transaction, p: Payment, charge: Charge, event: ChargeEvent, now_
         p.due_ms = p.valid_before_ms
     p.rest(now_ms)
     t.store_payment(p, was)
-    t.journal(
-        now_ms, "released", p.no, charge.no, charge.amount, charge_state=charge.state, detail=detail or event.value
-    )
+    detail = f"{charge.response_status} {detail or event.value}"
+    t.journal(now_ms, "released", p.no, charge.no, charge.amount, charge_state=charge.state, detail=detail)
 
 
 def give_back(t: Transaction, p: Payment, charge: Charge, now_ms: int, *, detail: str = "") -> None:

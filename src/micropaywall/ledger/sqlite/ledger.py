@@ -19,13 +19,14 @@ from micropaywall.ids import ReplayKey, RowId
 from micropaywall.ledger import statements as sql
 from micropaywall.ledger.records import record_of
 from micropaywall.ledger.sqlite import files, work
+from micropaywall.ledger.sqlite.bulk import Bulk
+from micropaywall.ledger.sqlite.replay import prefix_of
 from micropaywall.ledger.sqlite.rows import Charge, Payment, Refund, response_of
 from micropaywall.ledger.sqlite.transaction import Transaction
 from micropaywall.ledger.sqlite.writer import Writer, begin
 from micropaywall.money import Asset
 
 _T = TypeVar("_T")
-_KEY_BYTES: Final = 32
 _PAGE_ROWS: Final = 500
 _HEARTBEAT_S: Final = 10.0
 
@@ -60,8 +61,8 @@ class SqliteLedger:
 
     # -- the writer's connection -------------------------------------------------------------------------------------
 
-    def _store(self) -> Transaction:
-        """The transaction object of an open connection to the file that is there now."""
+    def _store(self) -> tuple[Transaction, Bulk]:
+        """The writer's side of an open connection to the file that is there now."""
         try:
             found = self.path.stat()
         except OSError as error:
@@ -69,11 +70,14 @@ class SqliteLedger:
             self._disconnect()
             raise StoreUnavailable(f"the book {self.path} is gone: {error.strerror}") from error
         inode = (found.st_dev, found.st_ino)
-        if self._transaction is None or inode != self._inode:
+        if self._transaction is None or self._transaction.broken or inode != self._inode:
             self._disconnect()
             self._transaction = self._connect()
+            self._bulk = Bulk(self._transaction)
             self._inode = inode
-        return self._transaction
+        return self._transaction, self._bulk
+
+    _bulk: Bulk
 
     def _connect(self) -> Transaction:
         try:
@@ -111,11 +115,12 @@ class SqliteLedger:
 
     async def payment(self, key: ReplayKey | bytes) -> PaymentRow | None:
         def find(connection: sqlite3.Connection) -> PaymentRow | None:
-            if len(key) == _KEY_BYTES:
-                row = connection.execute(sql.PAYMENT_BY_KEY, (key,)).fetchone()
-            else:
-                row = connection.execute(sql.PAYMENT_BY_PREFIX, (key, key.ljust(_KEY_BYTES, b"\xff"))).fetchone()
-            return Payment(*row).row() if row else None
+            prefix = prefix_of(key)
+            for row in connection.execute(sql.PAYMENTS_BEGINNING, (prefix, prefix)):
+                payment = Payment(*row)
+                if payment.key.startswith(key):
+                    return payment.row()
+            return None
 
         return await self._read(find)
 

@@ -9,6 +9,7 @@ from micropaywall.core.model import StoredResponse
 from micropaywall.errors import LedgerError
 from micropaywall.ids import RowId
 from micropaywall.ledger import statements as sql
+from micropaywall.ledger.sqlite.replay import Replay, prefix_of
 from micropaywall.ledger.sqlite.rows import Charge, Payment, Refund, Sql, pack_headers, response_of
 
 WRITER_SHIFT: Final = 40
@@ -26,10 +27,40 @@ class Transaction:
         self.execute = connection.execute
         self.base = writer_no << WRITER_SHIFT
         self.sequence = 0
+        self.replay = Replay(connection)
         self._any_suspended: bool | None = None
+        self._started_at = 0
+        self._saved = (0, 0)
+        self.broken = False
 
     def begin(self) -> None:
-        """Forget what was true in the transaction before."""
+        """Called right after BEGIN: see what others have done since the transaction before."""
+        self._any_suspended = None
+        self._started_at = self.sequence
+        self.replay.begin()
+
+    def rollback(self) -> None:
+        """Undo the transaction, in memory as well."""
+        self.sequence = self._started_at
+        self.replay.rollback()
+        if self.connection.in_transaction:
+            self.execute("ROLLBACK")
+
+    def save(self) -> None:
+        """Begin a part that `undo` can take back alone."""
+        self.execute("SAVEPOINT part")
+        self._saved = self.sequence, self.replay.mark()
+
+    def release(self) -> None:
+        """The part stays."""
+        self.execute("RELEASE part")
+
+    def undo(self) -> None:
+        """Take the part back, in memory as well."""
+        self.execute("ROLLBACK TO part")
+        self.execute("RELEASE part")
+        self.sequence, mark = self._saved
+        self.replay.back_to(mark)
         self._any_suspended = None
 
     def number(self) -> int:
@@ -65,11 +96,15 @@ class Transaction:
 
     # -- exposure ----------------------------------------------------------------------------------------------------
 
-    def suspended(self, payer: str, asset: str) -> bool:
-        """Whether the payer may not buy; costs nothing while nobody is suspended."""
+    def any_suspended(self) -> bool:
+        """Whether anybody is; asked once per transaction."""
         if self._any_suspended is None:
             self._any_suspended = bool(self.execute(sql.ANY_SUSPENDED).fetchone()[0])
-        return self._any_suspended and self.one(sql.SUSPENDED, (payer, asset)) is not None
+        return self._any_suspended
+
+    def suspended(self, payer: str, asset: str) -> bool:
+        """Whether the payer may not buy; costs nothing while nobody is suspended."""
+        return self.any_suspended() and self.one(sql.SUSPENDED, (payer, asset)) is not None
 
     def expose(self, payer: str, asset: str, amount: int, cap: int | None) -> bool:
         """Count ``amount`` as delivered and unsettled, when the payer is not suspended and stays within ``cap``."""
@@ -87,6 +122,16 @@ class Transaction:
         self._any_suspended = True
 
     # -- load and store ----------------------------------------------------------------------------------------------
+
+    def payment_of_key(self, key: bytes) -> Payment | None:
+        """The payment that was made under a replay key."""
+        for no in self.replay.candidates(prefix_of(key)):
+            row = self.one(sql.PAYMENT_BY_NO, (no,))
+            if row is not None:
+                payment = Payment(*row)
+                if payment.key == key:
+                    return payment
+        return None
 
     def payment(self, payment_id: RowId) -> Payment:
         row = self.one(sql.PAYMENT_BY_ID, (payment_id,))
@@ -118,7 +163,7 @@ class Transaction:
     def store_payment(self, p: Payment, was: tuple[str, int, int, int]) -> None:
         """Store ``p`` if it still is as it was: ``(state, drawn, captured, refunded)``."""
         p.checked_ms = p.checked_ms if p.state == "settled" else None
-        values = (p.state, p.drawn, p.captured, p.refunded, p.mode, p.settled_ms, p.transaction, p.block, p.reason)
+        values = (p.state, p.drawn, p.captured, p.refunded, p.settled_ms, p.transaction, p.block, p.reason)
         if self.change(sql.STORE_PAYMENT, (*values, p.attempts, p.owner, p.due_ms, p.checked_ms, p.no, *was)) != 1:
             raise Spoiled(f"payment {p.no} changed under a transaction")
 

@@ -20,13 +20,14 @@ from micropaywall import limits
 from micropaywall.core import book
 from micropaywall.errors import LedgerError, MicropaywallError, Overloaded, StoreUnavailable
 from micropaywall.ledger.sqlite import charges, settlement
+from micropaywall.ledger.sqlite.bulk import Bulk
 from micropaywall.ledger.sqlite.transaction import Spoiled, Transaction
 
 Job = Callable[[Transaction], Any]
 """Other work for the writer's transaction: leasing, values of `meta`, maintenance."""
 Item = tuple[Any, "asyncio.Future[Any]"]
-Store = Callable[[], Transaction]
-"""Gives the open transaction object, (re)connecting when needed; raises StoreUnavailable or LedgerInUse."""
+Store = Callable[[], tuple[Transaction, Bulk]]
+"""Gives the open book, (re)connecting when needed; raises StoreUnavailable or LedgerInUse."""
 
 RULES: Final[Mapping[type, Callable[[Transaction, Any], book.Answer]]] = {
     book.Reserve: charges.reserve,
@@ -109,7 +110,7 @@ class Writer:
         loop = asyncio.get_running_loop()
         lane = self._lanes.get(loop)
         if lane is None:
-            self._lanes = {known: l for known, l in self._lanes.items() if not known.is_closed()}
+            self._lanes = {known: open_ for known, open_ in self._lanes.items() if not known.is_closed()}
             lane = self._lanes[loop] = _Lane(loop, self._queue)
         return lane.send(work)
 
@@ -175,31 +176,52 @@ class Writer:
     def _answers(self, works: list[Any]) -> list[Any]:
         """One answer, or one exception, for each command."""
         try:
-            return commit(self._store, works)
+            return commit(*self._store(), works)
         except MicropaywallError as error:
             return [error] * len(works)
-        except Exception as error:  # noqa: BLE001 - the thread's top frame: nobody may wait for ever
+        except Exception as error:
             return [LedgerError(f"the book's writer failed: {type(error).__name__}: {error}")] * len(works)
 
 
-def commit(store: Store, works: list[Any]) -> list[Any]:
-    """Carry out ``works`` in one transaction; StoreUnavailable when it could not be made durable."""
-    t = store()
-    sequence = t.sequence
+def commit(t: Transaction, bulk: Bulk, works: list[Any]) -> list[Any]:
+    """Carry out ``works`` in one transaction; an answer, or the error of a wrong program, for each.
+
+    Raises StoreUnavailable when the transaction could not be made durable; then nothing of it has happened.
+    """
     try:
         begin(t)
         try:
-            answers = [_carry_out(t, work) for work in works]
-        except (Spoiled, LedgerError, LookupError, ValueError, sqlite3.IntegrityError, sqlite3.InterfaceError):
-            t.execute("ROLLBACK")
-            t.sequence = sequence
+            answers = []
+            for work in works:
+                answer = bulk.take(work)
+                if answer is None:
+                    bulk.flush()
+                    answer = _carry_out(t, work)
+                answers.append(answer)
+            bulk.flush()
+        except _CONTRADICTIONS:
+            bulk.forget()
+            t.rollback()
             begin(t)
             answers = [_carefully(t, work) for work in works]
         t.execute("COMMIT")
         return answers
     except sqlite3.Error as error:
-        t.sequence = sequence
-        raise unavailable(t.connection, error) from error
+        bulk.forget()
+        raise unavailable(t, error) from error
+
+
+_CONTRADICTIONS: Final = (
+    Spoiled,
+    LedgerError,
+    LookupError,
+    ValueError,
+    OverflowError,
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+)
+"""What a command that cannot be right ends in; none of them says anything about the store."""
 
 
 def _carry_out(t: Transaction, work: Any) -> Any:
@@ -208,21 +230,19 @@ def _carry_out(t: Transaction, work: Any) -> Any:
 
 
 def _carefully(t: Transaction, work: Any) -> Any:
-    """The answer, or the exception of a command whose writes were undone."""
-    sequence = t.sequence
-    t.execute("SAVEPOINT command")
+    """The answer, or the error of a command whose writes were undone."""
+    t.save()
     try:
-        return _carry_out(t, work)
-    except MicropaywallError as error:
-        t.execute("ROLLBACK TO command")
-        t.sequence = sequence
-        return error
-    except (Spoiled, LookupError, ValueError, sqlite3.IntegrityError, sqlite3.InterfaceError) as error:
-        t.execute("ROLLBACK TO command")
-        t.sequence = sequence
-        return LedgerError(f"the book refuses the command: {error}")
-    finally:
-        t.execute("RELEASE command")
+        answer = _carry_out(t, work)
+    except LedgerError as error:
+        answer = error
+    except _CONTRADICTIONS as error:
+        answer = LedgerError(f"the book refuses the command: {error}")
+    else:
+        t.release()
+        return answer
+    t.undo()
+    return answer
 
 
 def begin(t: Transaction) -> None:
@@ -242,13 +262,12 @@ def begin(t: Transaction) -> None:
             return
 
 
-def unavailable(connection: sqlite3.Connection, error: sqlite3.Error) -> StoreUnavailable:
-    """Roll back what is open, and say that the book cannot be written; nothing of the transaction has happened."""
+def unavailable(t: Transaction, error: sqlite3.Error) -> StoreUnavailable:
+    """Undo what is open, and say that the book cannot be written; nothing of the transaction has happened."""
     try:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+        t.rollback()
     except sqlite3.Error:
-        pass  # the connection is beyond use; it is opened anew before the next batch
+        t.broken = True  # the connection is beyond use; it is opened anew before the next batch
     return StoreUnavailable(
         f"the book cannot be written right now: {error}",
         retry_after_s=limits.RETRY_AFTER_S,
