@@ -200,7 +200,8 @@ def run_tests(copy: Path, tests: Iterable[str], timeout_s: float) -> tuple[int |
     """Exit status of pytest in ``copy`` (None: it took too long) and what it printed."""
     environment = {
         **os.environ,
-        "PYTHONPATH": str(copy / "src"),  # before an editable install of the working tree
+        # Before an editable install of the working tree.
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(copy / "src"), os.environ.get("PYTHONPATH", "")])),
         "MICROPAYWALL_REQUIRE_ALL": "1",  # a skipped test notices nothing
     }
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=short", "-p", "no:cacheprovider", "-m", "", *tests]
@@ -272,12 +273,12 @@ def run(mutants: Sequence[Mutant], root: Path, *, jobs: int, report: bool = True
 
 def _failing_unmutated(mutants: Sequence[Mutant], copies: queue.Queue[Path], jobs: int) -> dict[str, str]:
     """What each test printed that does not pass as it is. All at once first; one by one only when something fails."""
-    tests = {test: max(m.timeout_s for m in mutants if test in m.tests) for mutant in mutants for test in mutant.tests}
+    tests = dict.fromkeys(test for mutant in mutants for test in mutant.tests)
 
     def check(some: list[str]) -> tuple[list[str], int | None, str]:
         copy = copies.get()
         try:
-            status, output = run_tests(copy, some, sum(tests[test] for test in some))
+            status, output = run_tests(copy, some, TIMEOUT_S * len(some))
         finally:
             copies.put(copy)
         return some, status, output

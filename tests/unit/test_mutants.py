@@ -92,8 +92,6 @@ def test_each_fate_of_a_mutant_is_told_apart_and_the_working_tree_stays_as_it_wa
         {"name": "skipping", "test": "tests/test_pay.py::test_skips"},
     )
     (project / "tests" / "conftest.py").write_text((Path(__file__).parents[1] / "conftest.py").read_text())
-    (project / "src" / "micropaywall").mkdir()
-    (project / "src" / "micropaywall" / "__init__.py").write_text("")
     before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
     assert verdicts(project) == {
         "noticed": "noticed",
