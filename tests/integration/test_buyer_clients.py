@@ -324,6 +324,21 @@ def test_a_repeated_logical_call_sends_its_open_payment_again(make: Make, seller
     assert len(shelf.nonces) == 1
 
 
+def test_a_streamed_answer_that_breaks_off_can_be_fetched_again_with_the_same_payment(
+    make: Make, seller: SellerDouble
+) -> None:
+    shelf = seller.put("/report", moves=["cut", "served"])
+    buyer = make(idempotency="request")
+    pieces: list[bytes] = []
+    with pytest.raises((httpx.TransportError, httpx2.TransportError, requests.exceptions.ChunkedEncodingError)):
+        buyer.stream(f"{seller.url}/report", pieces.append, piece=1)
+    assert b"".join(pieces) == b"the beginning"
+    assert [row.state for row in buyer.store.payments()] == [PurchaseState.SENT]
+    assert buyer.get(f"{seller.url}/report").body == b'{"answer": 42}'
+    assert len(shelf.nonces) == 1
+    assert [row.state for row in buyer.store.payments()] == [PurchaseState.SERVED]
+
+
 # -- what is never paid -----------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ by one, with the client's own rules, so that each hop is seen before it is made.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -120,6 +121,9 @@ class SyncExchange(_Exchange):
                 response = self.follow_paid(response)
             if self.read:
                 response.read()
+            elif bought.purchase is not None:
+                broke_off = functools.partial(self.payer.cut_off, bought.purchase)
+                response.stream = self.api.watched(response.stream, self.api.httpx.TransportError, broke_off)
         except BaseException:
             if self.open is not None:
                 self.open.close()
@@ -235,6 +239,9 @@ class AsyncExchange(_Exchange):
                 response = await self.follow_paid(response)
             if self.read:
                 await response.aread()
+            elif bought.purchase is not None:
+                cut_off = functools.partial(_in_thread(self.payer.cut_off), bought.purchase)
+                response.stream = self.api.watched_async(response.stream, self.api.httpx.TransportError, cut_off)
         except BaseException:
             if self.open is not None:
                 await self.open.aclose()

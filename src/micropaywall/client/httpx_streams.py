@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,8 @@ class Api:
     kept_async: Any = field(init=False)
     replay: Any = field(init=False)
     replay_async: Any = field(init=False)
+    watched: Any = field(init=False)
+    watched_async: Any = field(init=False)
 
     def __post_init__(self) -> None:
         for name, mixin, base in (
@@ -28,6 +30,8 @@ class Api:
             ("kept_async", _KeptAsyncStream, self.httpx.AsyncByteStream),
             ("replay", _Replay, self.httpx.SyncByteStream),
             ("replay_async", _AsyncReplay, self.httpx.AsyncByteStream),
+            ("watched", _Watched, self.httpx.SyncByteStream),
+            ("watched_async", _AsyncWatched, self.httpx.AsyncByteStream),
         ):
             object.__setattr__(self, name, type(mixin.__name__, (mixin, base), {}))
 
@@ -79,6 +83,53 @@ class _Replay:
 
     def close(self) -> None:
         self._stream.close()
+
+
+class _Watched:
+    """A response body that tells when it broke off."""
+
+    def __init__(self, stream: Any, errors: Any, broke_off: Callable[[], None]) -> None:
+        self._stream = stream
+        self._errors = errors
+        self._broke_off = broke_off
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._stream
+        except self._errors:
+            self._broke_off()
+            raise
+
+    @property
+    def elapsed(self) -> Any:
+        return getattr(self._stream, "elapsed", None)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class _AsyncWatched:
+    """The same for asynchronous streams."""
+
+    def __init__(self, stream: Any, errors: Any, broke_off: Callable[[], Awaitable[None]]) -> None:
+        self._stream = stream
+        self._errors = errors
+        self._broke_off = broke_off
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._stream:
+                yield chunk
+        except self._errors:
+            await self._broke_off()
+            raise
+
+    @property
+    def elapsed(self) -> Any:
+        return getattr(self._stream, "elapsed", None)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 class _AsyncReplay:

@@ -5,6 +5,7 @@ The clients add what sends requests. `Payer` is also what other carriers of paym
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import secrets
 import threading
@@ -20,8 +21,8 @@ from micropaywall.core.budget import Budget
 from micropaywall.core.drive import Handlers
 from micropaywall.core.model import Offer, Receipt
 from micropaywall.core.policy import Policy
-from micropaywall.core.purchase import PurchaseRow
-from micropaywall.errors import ApprovalDenied, ConfigurationError, SignatureRefused
+from micropaywall.core.purchase import PurchaseEvent, PurchaseRow
+from micropaywall.errors import ApprovalDenied, ConfigurationError, SignatureRefused, StoreUnavailable
 from micropaywall.home import data_directory
 from micropaywall.money import Asset
 from micropaywall.rails.exact.buyer import ExactBuyer
@@ -137,6 +138,14 @@ class Payer:
                 effect.row, effect.event, effect.moved, effect.reason, effect.status, effect.transaction
             ),
         }
+
+    def cut_off(self, row: PurchaseRow) -> None:
+        """A streamed answer broke off: the payment has no verdict again, so that the same call can send it again.
+
+        Never raises: the caller is about to get the transport's own error.
+        """
+        with contextlib.suppress(StoreUnavailable):
+            self.store.record(row, PurchaseEvent.CUT_OFF, "unknown", "cut_off")
 
     def approve(self, effect: fx.Approve) -> bool:
         """Ask the approver, synchronously."""

@@ -8,6 +8,7 @@ print(session.get("http://localhost:3000/api/resource").json())
 
 from __future__ import annotations
 
+import functools
 import io
 import threading
 import time
@@ -143,6 +144,8 @@ class _Exchange:
                 response = self.follow_paid(response)
             if self.read:
                 response.content  # noqa: B018 - reads it
+            elif bought.purchase is not None:
+                response.raw = _Watched(response.raw, functools.partial(payer.cut_off, bought.purchase))
         except BaseException:
             if self.open is not None:
                 self.open.close()
@@ -302,6 +305,31 @@ class _Peeked(urllib3.HTTPResponse):
 
     def release_conn(self) -> None:
         self._inner.release_conn()
+
+
+class _Watched:
+    """A raw response that tells when its body broke off; for everything else it is what it wraps."""
+
+    def __init__(self, raw: Any, broke_off: Callable[[], None]) -> None:
+        self._raw = raw
+        self._broke_off = broke_off
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+    def stream(self, *args: Any, **options: Any) -> Iterator[bytes]:
+        try:
+            yield from self._raw.stream(*args, **options)
+        except (HTTPError, OSError):
+            self._broke_off()
+            raise
+
+    def read(self, *args: Any, **options: Any) -> Any:
+        try:
+            return self._raw.read(*args, **options)
+        except (HTTPError, OSError):
+            self._broke_off()
+            raise
 
 
 class _Chunks(io.RawIOBase):

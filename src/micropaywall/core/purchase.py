@@ -4,7 +4,7 @@
     signed      signed and journaled: from now on it may have been sent
     sent        it was sent at least once, and no answer was a verdict
     unknown     re-sent and asked for in vain; the caller was told so
-    served      the resource came
+    served      the resource came; when the answer breaks off half-way it is ``sent`` again, and may be sent once more
     rejected    the seller refused it
     expired     its authorization ran out, and the seller says that it never moved
     released    given up before anything was signed
@@ -51,6 +51,7 @@ class PurchaseEvent(str, Enum):
     DELIVERED = "delivered"
     REFUSED = "refused"
     LAPSED = "lapsed"
+    CUT_OFF = "cut_off"
 
 
 S, E = PurchaseState, PurchaseEvent
@@ -62,7 +63,7 @@ LIFE: Final[dict[PurchaseState, dict[PurchaseEvent, PurchaseState]]] = {
     S.SIGNED: {E.UNANSWERED: S.SENT, E.GIVEN_UP: S.UNKNOWN, **_VERDICTS},
     S.SENT: {E.UNANSWERED: S.SENT, E.GIVEN_UP: S.UNKNOWN, **_VERDICTS},
     S.UNKNOWN: {E.UNANSWERED: S.SENT, E.GIVEN_UP: S.UNKNOWN, **_VERDICTS},
-    S.SERVED: {E.DELIVERED: S.SERVED},
+    S.SERVED: {E.DELIVERED: S.SERVED, E.CUT_OFF: S.SENT},
     S.REJECTED: {},
     S.EXPIRED: {},
     S.RELEASED: {},
