@@ -217,6 +217,8 @@ def _document(response: Any, body: bytes, bought: Paid | None) -> dict[str, obje
 
 def _receipt(out: Output, response: Any, bought: Paid | None) -> None:
     """What it cost, beside the body."""
+    from micropaywall.core.purchase import PurchaseState
+
     if bought is None:
         if response.status_code >= 400:
             phrase = f"{response.status_code} {response.reason_phrase}".rstrip()
@@ -224,6 +226,15 @@ def _receipt(out: Output, response: Any, bought: Paid | None) -> None:
             out.remark(f"{phrase}: {what}", "yellow")
         return
     purchase, receipt = bought.purchase, bought.receipt
+    if purchase.state is not PurchaseState.SERVED:
+        moved = {
+            "no": "nobody was charged",
+            "yes": "the money has moved",
+            "unknown": "whether money moved is not known",
+        }
+        out.remark(f"{response.status_code} {response.reason_phrase}: {moved[purchase.money_moved]}", "yellow")
+        out.remark_pairs([("payment", f"{purchase.payment_id} ({purchase.state.value})")])
+        return
     state = "no receipt came" if receipt is None else "settled" if receipt.settled else "settles later"
     sign = out.err_screen.style(out.err_screen.text("✓"), "green")
     out.remark(f"{sign} paid {purchase.price} to {purchase.authority}")
