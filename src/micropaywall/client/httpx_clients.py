@@ -22,6 +22,7 @@ from micropaywall.client.payer import Approver, Payer, make_payer
 from micropaywall.client.wallet import Wallet
 from micropaywall.core.budget import Budget
 from micropaywall.core.policy import Policy
+from micropaywall.core.purchase import PurchaseRow
 from micropaywall.wallets.signer import Signer
 
 __all__ = ["PayingAsyncClient", "PayingClient"]
@@ -69,6 +70,12 @@ class _Paying:
         if self._own_payer:
             self.payer.close()
 
+    def _enquiry(self, kind: type[Any], row: PurchaseRow) -> Any:
+        request = self._api.httpx.Request("GET", row.origin)
+        auth = self._api.httpx.USE_CLIENT_DEFAULT
+        send = super().send  # type: ignore[misc]
+        return self._exchange(kind, send, request, stream=False, auth=auth, follow_redirects=False)
+
     def _exchange(
         self, kind: type[Any], send: Any, request: Any, *, stream: bool, auth: Any, follow_redirects: Any
     ) -> Any:
@@ -103,6 +110,13 @@ class PayingClient(_Paying):
         options = {"stream": stream, "auth": auth, "follow_redirects": follow_redirects}
         return self._exchange(SyncExchange, send, request, **options).run()
 
+    def reconcile(self) -> list[PurchaseRow]:
+        """Ask sellers what became of the payments that have no verdict; the payments as they are then.
+
+        One is written off only when it has expired and its seller says that it never moved.
+        """
+        return [self._enquiry(SyncExchange, row).enquire(row) for row in self.payer.store.open_payments()]
+
     def close(self) -> None:
         """Close connections, and the journal when it is this client's own."""
         super().close()  # type: ignore[misc]
@@ -124,6 +138,13 @@ class PayingAsyncClient(_Paying):
         send = super().send  # type: ignore[misc]
         options = {"stream": stream, "auth": auth, "follow_redirects": follow_redirects}
         return await self._exchange(AsyncExchange, send, request, **options).run()
+
+    async def reconcile(self) -> list[PurchaseRow]:
+        """Ask sellers what became of the payments that have no verdict; see `PayingClient.reconcile`."""
+        from anyio import to_thread
+
+        rows = await to_thread.run_sync(self.payer.store.open_payments)
+        return [await self._enquiry(AsyncExchange, row).enquire(row) for row in rows]
 
     async def aclose(self) -> None:
         """Close connections, and the journal when it is this client's own."""

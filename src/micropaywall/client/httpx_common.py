@@ -19,9 +19,10 @@ from micropaywall.client.httpx_streams import Api
 from micropaywall.client.payer import Payer, attach
 from micropaywall.core import buyer_effects as fx
 from micropaywall.core.buyer import buy
+from micropaywall.core.delivery import enquire
 from micropaywall.core.drive import AsyncHandlers, Handlers, run_async, run_sync
 from micropaywall.core.model import Headers
-from micropaywall.core.purchase import HeaderLine
+from micropaywall.core.purchase import HeaderLine, PurchaseRow
 from micropaywall.proto.x402.credential import CREDENTIAL_HEADERS
 
 __all__ = ["AsyncExchange", "SyncExchange"]
@@ -130,6 +131,10 @@ class SyncExchange(_Exchange):
             raise
         attach(response, bought)
         return response
+
+    def enquire(self, row: PurchaseRow) -> PurchaseRow:
+        """Ask the seller what became of a payment."""
+        return run_sync(enquire(row), {**self.payer.handlers(), fx.AskStatus: self.ask_status})
 
     def send(self, effect: fx.Send) -> fx.Answer | fx.NoAnswer:
         if self.open is not None:
@@ -248,6 +253,11 @@ class AsyncExchange(_Exchange):
             raise
         attach(response, bought)
         return response
+
+    async def enquire(self, row: PurchaseRow) -> PurchaseRow:
+        """Ask the seller what became of a payment."""
+        handlers = {kind: _in_thread(handler) for kind, handler in self.payer.handlers().items()}
+        return await run_async(enquire(row), {**handlers, fx.AskStatus: self.ask_status})
 
     async def send(self, effect: fx.Send) -> fx.Answer | fx.NoAnswer:
         if self.open is not None:

@@ -30,9 +30,10 @@ from micropaywall.client.wallet import Wallet
 from micropaywall.core import buyer_effects as fx
 from micropaywall.core.budget import Budget
 from micropaywall.core.buyer import buy
+from micropaywall.core.delivery import enquire
 from micropaywall.core.drive import Handlers, run_sync
 from micropaywall.core.policy import Policy
-from micropaywall.core.purchase import HeaderLine
+from micropaywall.core.purchase import HeaderLine, PurchaseRow
 from micropaywall.proto.x402.credential import CREDENTIAL_HEADERS
 from micropaywall.wallets.signer import Signer
 
@@ -89,6 +90,17 @@ class Session(requests.Session):
             return exchange.run(super().send)
         finally:
             del self._inside.check
+
+    def reconcile(self) -> list[PurchaseRow]:
+        """Ask sellers what became of the payments that have no verdict; the payments as they are then.
+
+        One is written off only when it has expired and its seller says that it never moved.
+        """
+        found = []
+        for row in self.payer.store.open_payments():
+            exchange = _Exchange(self, requests.Request("GET", row.origin).prepare(), {}, follow=False, read=False)
+            found.append(exchange.enquire(row, super().send))
+        return found
 
     def close(self) -> None:
         """Close connections, and the journal when it is this session's own."""
@@ -152,6 +164,11 @@ class _Exchange:
             raise
         attach(response, bought)
         return response
+
+    def enquire(self, row: PurchaseRow, send_once: Callable[..., requests.Response]) -> PurchaseRow:
+        """Ask the seller what became of a payment."""
+        self.send_once = send_once
+        return run_sync(enquire(row), {**self.session.payer.handlers(), fx.AskStatus: self.ask_status})
 
     def check(self, request: requests.PreparedRequest) -> None:
         """Look at one hop before it is made."""
