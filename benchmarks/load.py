@@ -73,6 +73,10 @@ class Series:
         """Median of the ratios round by round: neighbours in time share what the machine was doing."""
         return median(mine.rps / theirs.rps for mine, theirs in zip(self.samples, other.samples, strict=True))
 
+    def cpu_ratio(self, other: Series) -> float:
+        """The same by CPU time per request."""
+        return median(theirs.cpu_us / mine.cpu_us for mine, theirs in zip(self.samples, other.samples, strict=True))
+
 
 @dataclass(frozen=True)
 class Tools:
@@ -172,7 +176,17 @@ def drive(
         environment["BENCH_PRESIGNED"] = str(presigned)
     if unique:
         environment["BENCH_UNIQUE"] = unique
-    command = ["taskset", "-c", str(LOAD_CORE), tools.wrk, "-t1", f"-c{connections}", f"-d{seconds}s"]
+    command = [
+        "taskset",
+        "-c",
+        str(LOAD_CORE),
+        tools.wrk,
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}s",
+        "--timeout",
+        "20s",
+    ]
     command += ["-s", str(HERE / "presigned.lua"), server.url(path)]
     before = usage(server.pid)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds + 60, check=False)

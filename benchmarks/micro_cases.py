@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
@@ -19,6 +20,7 @@ from benchmarks.load import Server, Tools, say, serve
 from benchmarks.report import Row, Section, at_most
 from micropaywall import limits
 
+ROOT = Path(__file__).resolve().parent.parent
 BROWSER = {"Accept": "text/html,application/xhtml+xml", "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"}
 IMPORT_LIMIT_MS = 100.0
 PACKAGES_LIMIT = 15
@@ -37,11 +39,12 @@ def import_ms(python: str, statement: str) -> float:
     return float(done.stdout)
 
 
-def closure(name: str, extras: Iterable[str], path: list[str]) -> set[str]:
-    """The distributions that installing ``name[extras]`` brings, itself included, read from an environment that has them."""
+def needed_by(requirements: Iterable[str], path: list[str]) -> set[str]:
+    """The distributions that installing ``requirements`` brings, read from an environment that has them."""
     found = {canonicalize_name(d.metadata["Name"]): d for d in importlib.metadata.distributions(path=path)}
     seen: set[tuple[str, str]] = set()
-    todo = [(canonicalize_name(name), extra) for extra in ("", *extras)]
+    asked = [Requirement(text) for text in requirements]
+    todo = [(canonicalize_name(each.name), extra) for each in asked for extra in ("", *each.extras)]
     while todo:
         here = todo.pop()
         if here in seen:
@@ -93,8 +96,9 @@ def run(tools: Tools, work: Path, *, rounds: int) -> Section:
         our_page = page_bytes(ours)
     with serve("official", "official.py", python=tools.official_python) as official:
         official_page = page_bytes(official)
-    ours_brings = closure("micropaywall", (), site_packages(sys.executable))
-    official_brings = closure("x402", ("fastapi", "evm"), site_packages(tools.official_python))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    ours_brings = {project["name"]} | needed_by(project["dependencies"], site_packages(sys.executable))
+    official_brings = needed_by(["x402[evm,fastapi]"], site_packages(tools.official_python))
     return Section(
         "micro",
         "Small things",

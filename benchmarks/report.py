@@ -12,7 +12,11 @@ from benchmarks.load import Series
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table. ``ratio`` is to the row named ``against``; what does not apply is None."""
+    """One line of a table; what does not apply is None.
+
+    ``ratio`` is of requests per second to those of ``against``; ``cpu_ratio`` the same by CPU time per request, which other
+    programs on the machine disturb less.
+    """
 
     name: str
     rps: float | None = None
@@ -20,21 +24,23 @@ class Row:
     p50_ms: float | None = None
     p99_ms: float | None = None
     ratio: float | None = None
+    cpu_ratio: float | None = None
     against: str = ""
     note: str = ""
     runs: Sequence[float] = field(default_factory=tuple)
 
     @classmethod
-    def of(cls, name: str, series: Series, ratio: float | None = None, against: str = "", note: str = "") -> Row:
-        """From a series of samples: medians, and the rate of every run."""
+    def of(cls, name: str, series: Series, base: Series | None = None, note: str = "") -> Row:
+        """From a series of samples: medians, the rate of every run, and the share of ``base``'s rate."""
         return cls(
             name,
             rps=round(series.rps, 1),
             cpu_us=round(series.cpu_us, 2),
             p50_ms=round(series.p50_ms, 3),
             p99_ms=round(series.p99_ms, 3),
-            ratio=None if ratio is None else round(ratio, 4),
-            against=against,
+            ratio=None if base is None else round(series.ratio(base), 4),
+            cpu_ratio=None if base is None else round(series.cpu_ratio(base), 4),
+            against="" if base is None else base.name,
             note=note,
             runs=[round(sample.rps, 1) for sample in series.samples],
         )
@@ -73,6 +79,15 @@ class Section:
     targets: Sequence[Target]
 
 
+def _share(row: Row) -> str:
+    return f"{row.ratio:.2f} of {row.against} ({row.cpu_ratio:.2f} by CPU)"
+
+
+def _number(value: float) -> str:
+    """Four digits are enough, and large numbers are written out."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
 def _cell(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
@@ -91,7 +106,7 @@ def render(sections: Sequence[Section]) -> str:
                 text += f" {_cell(row.rps, ',.0f'):>9} {_cell(row.cpu_us, '.1f'):>7}"
                 text += f" {_cell(row.p50_ms, '.2f'):>7} {_cell(row.p99_ms, '.2f'):>7}"
             if row.ratio is not None:
-                text += f"  {row.ratio:.2f} of {row.against}"
+                text += f"  {_share(row)}"
             if row.note:
                 text += f"  {row.note}"
             lines.append(text.rstrip())
@@ -99,7 +114,7 @@ def render(sections: Sequence[Section]) -> str:
             sign = "at most" if target.at_most else "at least"
             verdict = "held" if target.held else "MISSED"
             lines.append(
-                f"  {verdict:6} {target.name}: {target.found:,.3g}{target.unit} ({sign} {target.bound:,g}{target.unit})"
+                f"  {verdict:6} {target.name}: {_number(target.found)}{target.unit} ({sign} {target.bound:,g}{target.unit})"
             )
     return "\n".join(lines)
 
@@ -144,7 +159,7 @@ def markdown(sections: Sequence[Section], about: dict[str, object]) -> str:
             lines += ["| | |", "|---|---|"]
         for row in section.rows:
             if timed:
-                ratio = f"{row.ratio:.2f} of {row.against}" if row.ratio is not None else row.note
+                ratio = _share(row) if row.ratio is not None else row.note
                 if row.ratio is not None and row.note:
                     ratio += f" ({row.note})"
                 lines.append(
@@ -159,7 +174,7 @@ def markdown(sections: Sequence[Section], about: dict[str, object]) -> str:
             sign = "at most" if target.at_most else "at least"
             verdict = "held" if target.held else "**missed**"
             lines.append(
-                f"- {target.name}: {target.found:,.3g}{target.unit} ({sign} {target.bound:,g}{target.unit}), {verdict}"
+                f"- {target.name}: {_number(target.found)}{target.unit} ({sign} {target.bound:,g}{target.unit}), {verdict}"
             )
     return "\n".join(lines)
 

@@ -38,11 +38,13 @@ class Plan:
     micro_rounds: int
     memory_requests: int
     book_charges: int
+    book_requests: int
+    book_rounds: int
 
 
-QUICK = Plan("quick", 3, 1, 1, 3, 3, 60_000, 200_000)
-DEFAULT = Plan("default", 5, 4, 3, 5, 7, 200_000, 1_000_000)
-LONG = Plan("long", 7, 5, 5, 8, 11, 1_000_000, 1_000_000)
+QUICK = Plan("quick", 2, 1, 1, 2, 3, 40_000, 100_000, 4_000, 2)
+DEFAULT = Plan("default", 5, 4, 3, 5, 7, 200_000, 1_000_000, 10_000, 3)
+LONG = Plan("long", 7, 5, 5, 8, 11, 1_000_000, 1_000_000, 20_000, 5)
 
 
 def sections(plan: Plan, tools: Tools, work: Path) -> dict[str, Callable[[], Section]]:
@@ -56,7 +58,9 @@ def sections(plan: Plan, tools: Tools, work: Path) -> dict[str, Callable[[], Sec
         "paid256": lambda: paid_cases.run(
             tools, work, rounds=plan.paid_rounds, seconds=plan.paid_seconds, connections=256, target=0.40
         ),
-        "book": lambda: book_cases.run(work, charges=plan.book_charges),
+        "book": lambda: book_cases.run(
+            work, charges=plan.book_charges, requests=plan.book_requests, rounds=plan.book_rounds
+        ),
         "memory": lambda: memory_cases.run(tools, work, requests=plan.memory_requests),
     }
 
