@@ -11,6 +11,7 @@ import contextlib
 import gzip
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -71,7 +72,7 @@ class Shelf:
 class SellerDouble:
     """A server on a loopback port of its own, in a thread."""
 
-    def __init__(self, host: str = "127.0.0.1") -> None:
+    def __init__(self, host: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None) -> None:
         self.shelves: dict[str, Shelf] = {}
         self.asked_for: list[str] = []
         self.requests: list[tuple[str, str, dict[str, str]]] = []
@@ -81,13 +82,16 @@ class SellerDouble:
             seller = double
 
         self._server = _Server((host, 0), Handler)
+        self._scheme = "http" if tls is None else "https"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_address[1]
         self.host = host
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}:{self.port}"
+        return f"{self._scheme}://{self.host}:{self.port}"
 
     def put(self, path: str, **options: Any) -> Shelf:
         self.shelves[path] = shelf = Shelf(**options)
