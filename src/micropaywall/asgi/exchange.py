@@ -12,7 +12,7 @@ from micropaywall.core import effects
 from micropaywall.core.challenge import paid_headers, problem_response
 from micropaywall.core.model import Dialect, Receipt, Request, StoredResponse
 from micropaywall.core.paywall import serve
-from micropaywall.core.routes import Route
+from micropaywall.core.routes import Route, two_prices
 from micropaywall.errors import MicropaywallError, RequestBodyTooLarge, RequestRefused
 from micropaywall.ids import RowId
 from micropaywall.proto import x402
@@ -33,17 +33,18 @@ _HELD_BACK: Final = (
 
 
 class _Timer:
-    """`asyncio.timeout` reduced to what is needed here, at a fifth of its cost: one deadline for the current task."""
+    """`asyncio.timeout` reduced to what is needed here, at a fifth of its cost: one deadline for a task (default: this one)."""
 
     __slots__ = ("_handle", "_task", "fired")
 
-    def __init__(self, timeout_s: float) -> None:
-        task = asyncio.current_task()
+    def __init__(self, timeout_s: float, task: asyncio.Task[Any] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        task = task or asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("an exchange runs in a task")
         self._task = task
         self.fired = False
-        self._handle = asyncio.get_running_loop().call_later(timeout_s, self._fire)
+        self._handle = loop.call_later(timeout_s, self._fire)
 
     def _fire(self) -> None:
         self.fired = True
@@ -92,6 +93,7 @@ class Exchange:
         "_send",
         "_start",
         "_streaming",
+        "_task",
         "_timer",
     )
 
@@ -118,6 +120,7 @@ class Exchange:
         self._body: list[bytes] | None = None
         self._drained = False
         self._replay = False
+        self._task: asyncio.Task[Any] | None = None
         self._timer: _Timer | None = None
 
     # -- entry points ------------------------------------------------------------------------------------------------
@@ -154,8 +157,9 @@ class Exchange:
     async def run_unmatched(self) -> None:
         """Run the application; one of its endpoints may call `enter`."""
         self._bound = True
+        self._task = asyncio.current_task()
         self._scope[SESSION] = self
-        self._scope["extensions"] = _without_shortcuts(self._scope)
+        self._scope["extensions"] = without_shortcuts(self._scope)
         await self._run_app()
 
     async def enter(self, route: Route) -> bool:
@@ -163,8 +167,13 @@ class Exchange:
 
         The refusal replaces whatever the endpoint's framework answers, so that nothing is served by mistake.
         """
-        if self._flow is not None or self._override is not None:
-            return self._override is None  # the same request passed a price already
+        if self._override is not None:
+            return False
+        if self._flow is not None and route is self._route:
+            return True  # this very price was asked already
+        if self._charge_id is not None:
+            raise two_prices(route)
+        self._flow = None  # free so far
         await self._paywall.start()
         try:
             if not any(name in CREDENTIALS for name, _ in self._scope["headers"]):
@@ -175,6 +184,8 @@ class Exchange:
             self._override = problem_response(RequestRefused("the request was not complete"))
         if isinstance(self._effect, effects.RunHandler):
             self._scope[PAYMENT] = self._effect.facts
+            # The endpoint may be in a task or a thread of its framework's: what is cancelled is the whole exchange.
+            self._timer = _Timer(self._effect.timeout_s, self._task)
         return self._override is None
 
     async def _begin(self, route: Route) -> None:
@@ -199,7 +210,7 @@ class Exchange:
             else:
                 assert isinstance(effect, effects.RunHandler)
                 scope = scope.copy()  # type: ignore[attr-defined]
-                scope["extensions"] = _without_shortcuts(scope)
+                scope["extensions"] = without_shortcuts(scope)
                 scope[PAYMENT] = effect.facts
                 self._timer = _Timer(effect.timeout_s)
                 await self._app(scope, self._receiving, self._sending)
@@ -330,8 +341,6 @@ class Exchange:
 
     async def _read_body(self, limit: int) -> bytes:
         if not self._drained:
-            if self._body is None and not request_of(self._paywall, self._scope).may_have_body:
-                return b""
             self._body = self._body or []
             size = sum(map(len, self._body))
             while True:
@@ -431,6 +440,6 @@ def _raw(start: Message) -> tuple[tuple[bytes, bytes], ...]:
     return tuple((bytes(name).lower(), bytes(value)) for name, value in start.get("headers", ()))
 
 
-def _without_shortcuts(scope: Scope) -> dict[str, Any]:
+def without_shortcuts(scope: Scope) -> dict[str, Any]:
     """Server extensions, less those by which a response would pass the paywall unseen."""
     return {name: value for name, value in (scope.get("extensions") or {}).items() if name not in _HELD_BACK}

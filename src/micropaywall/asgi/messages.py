@@ -31,7 +31,9 @@ def request_of(paywall: Paywall, scope: Scope) -> Request:
                 host = value.decode("latin-1")
         url = f"{scope.get('scheme', 'http')}://{host}{target}"
     client = scope.get("client")
-    return Request(scope["method"], target.encode("latin-1"), scope["path"], url, headers, client[0] if client else "")
+    address = client[0] if client else ""
+    framed = scope.get("http_version", "1.1").startswith("1")
+    return Request(scope["method"], target.encode("latin-1"), scope["path"], url, headers, address, framed=framed)
 
 
 async def send_response(send: Send, response: StoredResponse, method: str) -> None:

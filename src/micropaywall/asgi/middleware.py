@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from micropaywall.asgi.exchange import CREDENTIALS, Exchange
+from micropaywall.asgi.exchange import CREDENTIALS, Exchange, without_shortcuts
 from micropaywall.asgi.messages import ASGIApp, Message, Receive, Scope, Send, request_of, send_response
 from micropaywall.core.challenge import REQUEST_HEADERS, problem_response
 from micropaywall.errors import AmbiguousPath
@@ -37,8 +37,11 @@ class PaywallMiddleware:
         if route is None:
             if path.startswith(STATUS_PREFIX + "pay_"):
                 await self._status(scope, send)
-            elif scope["method"] == "OPTIONS" and paywall.table.routes:
-                await self.app(scope, receive, _preflight(send))
+            elif scope["method"].upper() == "OPTIONS" and paywall.table.routes:
+                priced = paywall.table.priced_path(target, path, scope.get("root_path", ""))
+                if priced:
+                    scope = {**scope, "extensions": without_shortcuts(scope)}
+                await self.app(scope, receive, _preflight(send, bodiless=priced))
             elif paywall.bound:
                 exchange = Exchange(self.app, paywall, scope, receive, send)
                 await exchange.run_unmatched()
@@ -84,18 +87,25 @@ class PaywallMiddleware:
         await self.app(scope, starting, stopping)
 
 
-def _preflight(send: Send) -> Send:
-    """Let a browser send the payment headers that the application's own CORS answer does not know of."""
+def _preflight(send: Send, *, bodiless: bool) -> Send:
+    """Let a browser send the payment headers that the application's own CORS answer does not know of.
+
+    ``bodiless``: the path is priced, and an application that takes OPTIONS for GET must not give its content away.
+    """
 
     async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
+        kind = message["type"]
+        if kind == "http.response.start":
             headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
             message["headers"] = [
                 (name, value + b", " + REQUEST_HEADERS)
                 if name.lower() == b"access-control-allow-headers" and value.strip() != b"*"
                 else (name, value)
                 for name, value in headers
+                if not (bodiless and name.lower() == b"content-length")
             ]
+        elif bodiless and kind == "http.response.body":
+            message = {"type": kind, "body": b"", "more_body": message.get("more_body", False)}
         await send(message)
 
     return sending

@@ -50,8 +50,9 @@ def match_offer(
 ) -> tuple[Any, Offer, str | None]:
     """Our own offer that the credential means, recomputed; its rail; and the echoed quote, checked.
 
-    A valid quote for another amount is honoured: the price may have changed since. What the client echoes is only ever
-    compared, never believed. Raises OfferMismatch, QuoteInvalid, QuoteExpired.
+    A valid quote for another amount is honoured: the price may have changed since. Not one for less than what a price
+    function asks now: it may have been given for other headers or another body, which a quote need not fix. What the client
+    echoes is only ever compared, never believed. Raises OfferMismatch, QuoteInvalid, QuoteExpired.
     """
     candidates = [(rail, offer) for rail, offer in site.offers(route, price) if rail.accepts(credential)]
     if not candidates:
@@ -69,8 +70,9 @@ def match_offer(
         offer = current
         found = _difference(offer, accepted)
         if found is not None and found[0] == "amount" and quote is not None:
-            offer = _at_quoted_amount(offer, accepted)
-            found = _difference(offer, accepted)
+            quoted = _at_quoted_amount(offer, accepted)
+            if pays_for(route, current, quoted.price):
+                offer, found = quoted, _difference(quoted, accepted)
         if found is None:
             if quote is not None:
                 check_quote(site.quote_key, terms_of(route, request, offer), quote, now_s=now_s)
@@ -82,6 +84,15 @@ def match_offer(
         received=str(differs[2])[:200],
         hint="Request the resource without a payment and accept one of the offers of that answer, unchanged.",
     )
+
+
+def pays_for(route: Route, current: Offer, price: Money) -> bool:
+    """Whether what was agreed at another price still buys the request, which costs ``current`` now.
+
+    A fixed price that has changed is the seller's affair. Of a price function's answers only the dearer are taken: which
+    request got the cheaper one, nobody knows.
+    """
+    return isinstance(route.price, Price) or price.amount_atomic >= current.price.amount_atomic
 
 
 def _difference(offer: Offer, accepted: Mapping[str, Any]) -> tuple[str, object, object] | None:

@@ -37,6 +37,7 @@ class Request:
 
     ``target`` is the raw request target (path and query, bytes as received); ``path`` the percent-decoded path as the
     framework routes it. ``body`` is None until it was read (only when a price, a fingerprint or a binding needs it).
+    ``framed``: the protocol is HTTP/1, where headers announce a body; over HTTP/2 and 3 one may come without.
     """
 
     method: str
@@ -46,11 +47,12 @@ class Request:
     headers: Headers
     client: str = ""
     body: bytes | None = None
+    framed: bool = True
 
     @property
     def may_have_body(self) -> bool:
-        """Whether the headers announce a body (RFC 9112 section 6)."""
-        return any(
+        """Whether there can be a body: in HTTP/1 when the headers announce one (RFC 9112 section 6)."""
+        return not self.framed or any(
             key == b"transfer-encoding" or (key == b"content-length" and value != b"0") for key, value in self.headers
         )
 

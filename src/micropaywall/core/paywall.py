@@ -38,7 +38,7 @@ from micropaywall.core.effects import (
     Tell,
 )
 from micropaywall.core.lives import PaymentState
-from micropaywall.core.matching import binding_of, check_binding, fingerprint_of, match_offer
+from micropaywall.core.matching import binding_of, check_binding, fingerprint_of, match_offer, pays_for
 from micropaywall.core.model import (
     Credential,
     Offer,
@@ -135,9 +135,14 @@ def serve(site: Site, route: Route, request: Request, credential: Credential) ->
     answer: book.Answer = yield Book(reserve)
     job = _Job(site, route, reserve, verified, credential, offer.v1_network)
     if isinstance(answer, book.Applied):
-        if refused is not None and answer.payment_state is PaymentState.HELD:
-            yield from job.give_up(answer)
-            raise refused
+        if refused is not None:
+            if answer.payment_state is PaymentState.HELD:
+                yield from job.give_up(answer)
+                raise refused
+            # Paid, and not served: what was paid is good for the request that it was quoted for, at no other price.
+            if isinstance(refused, QuoteInvalid) or not pays_for(route, offer, verified.price):
+                yield from job.give_up(answer)
+                raise refusal(book.Foreign("quote or price"), verified)
         return (yield from job.run(answer))
     if isinstance(answer, book.Replayed):
         if site.observed:

@@ -92,6 +92,16 @@ def make_route(name: str, price: PriceSpec | PriceFunction | Mapping[str, object
     return route
 
 
+def two_prices(route: Route) -> ConfigurationError:
+    """For a request that is paid for and meets the price of ``route`` too: one payment never stands for two."""
+    return ConfigurationError(
+        "a request met two prices, and one payment cannot stand for both",
+        expected="at most one price that is not free for each request",
+        received=route.name,
+        hint="Take one of the prices off: of the endpoint, of its router or of a dependency.",
+    )
+
+
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "QUERY"})
 _PARAMETER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(:path)?\}")
 _SEGMENT: Final = r"[A-Za-z0-9_\-~!$&'()*+,=:@]+(?:\.[A-Za-z0-9_\-~!$&'()*+,=:@]+)*"
@@ -104,7 +114,11 @@ Written so that each byte can be matched in one way only: strangers choose the t
 
 @dataclass(slots=True)
 class RouteTable:
-    """The priced routes of an application, matched by method and path; HEAD counts as GET, OPTIONS never matches."""
+    """The priced routes of an application, matched by method and path; OPTIONS never matches.
+
+    HEAD counts as GET, and so does every method that no route can name (TRACE, or an invented one): many applications
+    answer those as they answer GET.
+    """
 
     routes: tuple[tuple[str, str, re.Pattern[str], Route], ...] = ()
     _decisions: dict[tuple[str, bytes, str, str], Route | AmbiguousPath | None] = field(default_factory=dict)
@@ -133,8 +147,17 @@ class RouteTable:
                 self._decisions[key] = decision
         if decision.__class__ is AmbiguousPath:
             # A new one each time: an exception that is raised again keeps the frames of every time before.
-            raise copy.copy(decision)  # type: ignore[misc]
+            raise copy.copy(decision)
         return decision  # type: ignore[return-value]
+
+    def priced_path(self, target: bytes, path: str, root_path: str = "") -> bool:
+        """Whether some method is priced at this path, in any reading of it: then OPTIONS is answered without a body."""
+        if len(target) > limits.PATH_BYTES_MAX:
+            return True
+        readings = _readings(target, path, root_path)
+        return readings is None or any(
+            pattern.fullmatch(reading) for reading in readings for _, _, pattern, _ in self.routes
+        )
 
     def _decide(self, method: str, target: bytes, path: str, root_path: str) -> Route | AmbiguousPath | None:
         method = method.upper()  # werkzeug serves "get" as GET
@@ -142,7 +165,7 @@ class RouteTable:
             return None
         if len(target) > limits.PATH_BYTES_MAX:
             return AmbiguousPath("the path is too long", expected=f"at most {limits.PATH_BYTES_MAX} bytes")
-        method = "GET" if method == "HEAD" else method
+        method = method if method in _METHODS else "GET"
         plain = self._find(method, path) or self._find(method, _without(path, root_path))
         readings = _readings(target, path, root_path)
         others = [route for reading in readings or () if (route := self._find(method, reading)) not in (None, plain)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from micropaywall.core.challenge import REQUEST_HEADERS, problem_response
@@ -34,8 +34,10 @@ class PaywallApplication:
                 return respond(
                     start_response, self.portal.call(self.paywall.status(request_of(self.paywall, environ))), method
                 )
-            if method == "OPTIONS" and self.paywall.table.routes:
-                return self.app(environ, _preflight(start_response))
+            if method.upper() == "OPTIONS" and self.paywall.table.routes:
+                priced = self.paywall.table.priced_path(target, path, root)
+                pieces = self.app(environ, _preflight(start_response, bodiless=priced))
+                return _Bodiless(pieces) if priced else pieces
             if self.paywall.bound:
                 return Exchange(self, environ, start_response).run_unmatched()
             return self.app(environ, start_response)
@@ -56,14 +58,35 @@ class PaywallApplication:
         self.portal.stop()
 
 
-def _preflight(start_response: StartResponse) -> StartResponse:
+def _preflight(start_response: StartResponse, *, bodiless: bool) -> StartResponse:
+    """Let a browser send the payment headers that the application's own CORS answer does not know of."""
+
     def starting(status: str, headers: list[tuple[str, str]], *rest: Any) -> Callable[[bytes], object]:
         changed = [
             (name, f"{value}, {REQUEST_HEADERS.decode()}")
             if name.lower() == "access-control-allow-headers" and value.strip() != "*"
             else (name, value)
             for name, value in headers
+            if not (bodiless and name.lower() == "content-length")
         ]
-        return start_response(status, changed, *rest)
+        write = start_response(status, changed, *rest)
+        return (lambda _: None) if bodiless else write
 
     return starting
+
+
+class _Bodiless:
+    """An answer to OPTIONS at a priced path: an application that takes it for GET must not give its content away."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = pieces
+
+    def __iter__(self) -> Iterator[bytes]:
+        for _ in self._pieces:
+            yield b""
+
+    def close(self) -> None:
+        """Close what the application returned, as PEP 3333 asks."""
+        closing = getattr(self._pieces, "close", None)
+        if closing is not None:
+            closing()

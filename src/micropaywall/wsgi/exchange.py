@@ -11,8 +11,8 @@ from micropaywall.core import effects
 from micropaywall.core.challenge import paid_headers
 from micropaywall.core.model import Credential, Receipt, Request, StoredResponse
 from micropaywall.core.paywall import serve
-from micropaywall.core.routes import Route
-from micropaywall.errors import MicropaywallError, RequestBodyTooLarge
+from micropaywall.core.routes import Route, two_prices
+from micropaywall.errors import MicropaywallError, RequestRefused
 from micropaywall.ids import RowId
 from micropaywall.proto import x402
 from micropaywall.seller.holding import body_too_large
@@ -75,8 +75,13 @@ class Exchange:
 
     def enter(self, route: Route) -> bool:
         """Called by a priced endpoint before it runs: True when it may run; else its answer will be replaced."""
-        if self._flow is not None or self._override is not None:
-            return self._override is None
+        if self._override is not None:
+            return False
+        if self._flow is not None and route is self._route:
+            return True  # this very price was asked already
+        if self._charge_id is not None:
+            raise two_prices(route)
+        self._flow = None  # free so far
         self._site.start()
         if not any(key in self._environ for key in CREDENTIAL_KEYS):
             self._override = self.unpaid(route)
@@ -91,7 +96,7 @@ class Exchange:
         if route.quotes_body:
             try:
                 request.body = self._read_body(route.max_body)
-            except RequestBodyTooLarge as error:
+            except RequestRefused as error:
                 return self._portal.call(self._paywall.refused(route, request, error))
         return self._portal.call(self._paywall.unpaid(route, request))
 
@@ -160,12 +165,16 @@ class Exchange:
         stream = self._environ["wsgi.input"]
         given = self._environ.get("CONTENT_LENGTH")
         if given:
-            length = int(given) if str(given).isdigit() else limit + 1
-            body = stream.read(length) if length <= limit else b"x" * (limit + 1)
+            length = int(given) if str(given).isascii() and str(given).isdigit() else limit + 1
+            if length > limit:
+                raise body_too_large(limit, given)
+            body = stream.read(length)
+            if len(body) < length:
+                raise RequestRefused("the request was not complete", expected=f"{length} bytes of body")
         elif self._environ.get("wsgi.input_terminated"):
             body = stream.read(limit + 1)
         else:
-            return b""
+            body = b""  # what nobody can tell the end of, the application does not get either
         if len(body) > limit:
             raise body_too_large(limit, given)
         self._environ["wsgi.input"] = io.BytesIO(body)
@@ -177,7 +186,6 @@ class Exchange:
     def _handle(self) -> Iterable[bytes]:
         run = Run(self._app, self._environ, self._paywall)
         began = time.monotonic()
-        timeout_s = self._waits_for.timeout_s if isinstance(self._waits_for, effects.RunHandler) else None
         try:
             run.begin()
             if self._override is not None:
@@ -194,7 +202,8 @@ class Exchange:
                 own = isinstance(error, TimeoutError)
                 self._advance(None, RuntimeError("the application timed out by itself") if own else error)
             raise
-        if timeout_s is not None and time.monotonic() - began > timeout_s:
+        waits_for = self._waits_for
+        if isinstance(waits_for, effects.RunHandler) and time.monotonic() - began > waits_for.timeout_s:
             run.close()
             self._advance(None, TimeoutError())
         else:
