@@ -330,6 +330,31 @@ def test_without_automine_a_transfer_waits_for_the_next_tick(tmp_path: Path, clo
     assert network.balances([PAYEE]) == [1_000 * DOLLAR + 1_000]
 
 
+def test_what_waited_and_what_is_new_share_a_block_with_numbers_of_their_own(network: SandboxNetwork) -> None:
+    old, new = instruct(KEY, 1), instruct(KEY, 2)
+    network.submit([old], delay_blocks=1)
+    network.mine()
+    (mined,) = network.submit([new])
+    (before,) = network.lookup([old])
+    assert isinstance(mined, Mined)
+    assert isinstance(before, Mined)
+    assert mined.block == before.block
+    assert mined.hash != before.hash
+    for digest, value in ((before.hash, 1), (mined.hash, 2)):
+        receipt = network.receipt(digest)
+        assert receipt is not None
+        assert receipt.value == value
+
+
+def test_a_batch_that_mines_nothing_makes_no_block(network: SandboxNetwork) -> None:
+    transfer = instruct(KEY)
+    send(network, transfer)
+    head = network.head()
+    network.submit([transfer, instruct(KEY, 2_000 * DOLLAR)])
+    network.submit([])
+    assert network.head() == head
+
+
 def test_what_waits_is_judged_by_the_block_that_takes_it(tmp_path: Path, clock: ManualClock) -> None:
     network = opened(tmp_path, clock, automine=False)
     first, second = instruct(KEY, 600 * DOLLAR), instruct(KEY, 600 * DOLLAR)

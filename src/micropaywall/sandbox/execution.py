@@ -21,15 +21,11 @@ NEVER: Final = 2**62
 
 _HASH_TAG: Final = b"micropaywall/sandbox/transaction/1"
 _BLOCK_TAG: Final = b"micropaywall/sandbox/block/1"
-_MODULUS: Final = 2**64
-_SCRAMBLE: Final = 0x9E3779B97F4A7C15
-"""An odd number, so that multiplying by it modulo 2^64 can be undone; only for the looks of it."""
-_UNSCRAMBLE: Final = pow(_SCRAMBLE, -1, _MODULUS)
 
 
 def number_of(transaction: bytes) -> int:
     """The row that a transaction hash names. An index on random hashes would cost each settlement a third more."""
-    return int.from_bytes(transaction[24:], "big") * _UNSCRAMBLE % _MODULUS
+    return int.from_bytes(transaction[24:], "big") ^ int.from_bytes(transaction[16:24], "big")
 
 
 class Call(NamedTuple):
@@ -179,7 +175,7 @@ class Execution:
             b"%s%c%d/%d/%d/%s%s%s"
             % (_HASH_TAG, call.kind.value, self.chain.fork, number, call.value, call.sender, call.nonce, call.recipient)
         ).digest()
-        return digest[:24] + (number * _SCRAMBLE % _MODULUS).to_bytes(8, "big")
+        return digest[:24] + (number ^ int.from_bytes(digest[16:24], "big")).to_bytes(8, "big")
 
     def apply(self, call: Call, digest: bytes, *, block: int, time_s: int) -> Mined:
         """Do what `revert_of` has let pass."""
@@ -229,6 +225,8 @@ class Execution:
         ).fetchall()
         for digest, kind, *members in waiting:
             self.execute(Call(Kind(kind), *members), digest, block=block, time_s=time_s)
+        if waiting:
+            self._write_rows()  # before their numbers are free again in `pending`
         self.db.executemany("DELETE FROM pending WHERE id = ?", [(number_of(row[0]),) for row in waiting])
         self.db.execute("DELETE FROM pending WHERE valid_before <= ?", (time_s,))
         return len(waiting)

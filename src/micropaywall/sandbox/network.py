@@ -171,8 +171,7 @@ class SandboxNetwork:
             block, time_ms = chain.number + 1, chain.next_time_ms(self._clock.now_ms())
             time_s = time_ms // 1000
             at_once = chain.rules.automine and delay_blocks == 0
-            if at_once:
-                run.mine_waiting(block, time_s)
+            mined = run.mine_waiting(block, time_s) > 0 if at_once else False
             results: list[Mined | Pending | Reverted] = []
             for transfer, ok in zip(transfers, signed, strict=True):
                 call = Call.of(transfer)
@@ -183,8 +182,9 @@ class SandboxNetwork:
                     results.append(run.run(call, block=block, time_s=time_s, signed=ok))
                 else:
                     results.append(self._queue(run, call, block + delay_blocks, time_s=time_s, signed=ok))
+            mined = mined or any(isinstance(result, Mined) and result.block == block for result in results)
             # An empty block fixes the time of "expired": no later block is earlier, so that the verdict stays true.
-            if at_once or any(result == Reverted(Revert.EXPIRED) for result in results):
+            if mined or any(result == Reverted(Revert.EXPIRED) for result in results):
                 chain.number, chain.time_ms = block, time_ms
             run.flush()
         return [self._with_finality(result, chain) for result in results]

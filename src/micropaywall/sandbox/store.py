@@ -50,7 +50,7 @@ CREATE TABLE accounts (
 ) STRICT, WITHOUT ROWID;
 
 -- What was mined. `attempt` is 0 for the transaction that took effect, which the unique key allows once per
--- authorization; reverted ones count up from 1. `reason` names the revert, or is ''. The hash ends in the id, scrambled.
+-- authorization; reverted ones count up from 1. `reason` names the revert, or is ''. The hash holds the id.
 CREATE TABLE transactions (
     id            INTEGER PRIMARY KEY,
     hash          BLOB NOT NULL CHECK (length(hash) = 32),
