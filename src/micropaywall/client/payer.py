@@ -12,7 +12,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from micropaywall.client.wallet import Wallet
 from micropaywall.clock import Clock, SystemClock
@@ -26,10 +26,12 @@ from micropaywall.errors import ApprovalDenied, ConfigurationError, SignatureRef
 from micropaywall.home import data_directory
 from micropaywall.money import Asset
 from micropaywall.rails.exact.buyer import ExactBuyer
-from micropaywall.rails.port import BuyerRail
 from micropaywall.sandbox.token import SANDBOX_TOKEN
-from micropaywall.spending.store import SpendingStore
-from micropaywall.wallets.signer import Signer
+
+if TYPE_CHECKING:
+    from micropaywall.rails.port import BuyerRail
+    from micropaywall.spending.store import SpendingStore
+    from micropaywall.wallets.signer import Signer
 
 __all__ = ["DEFAULT_BUDGET", "Approver", "Paid", "Payer", "attach", "make_payer", "paid"]
 
@@ -99,6 +101,8 @@ class Payer:
     @property
     def store(self) -> SpendingStore:
         """Budgets and journal; opened when they are first needed."""
+        from micropaywall.spending.store import SpendingStore  # not before something is bought
+
         with self._lock:
             if self._store is None:
                 self._store = SpendingStore((self._home or data_directory()) / "spending.db", self._clock)

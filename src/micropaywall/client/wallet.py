@@ -6,14 +6,16 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from micropaywall.errors import WalletError
 from micropaywall.home import data_directory
 from micropaywall.wallets import passphrase as passphrases
 from micropaywall.wallets.secret import Secret
-from micropaywall.wallets.signer import LocalSigner, Signer
-from micropaywall.wallets.store import SANDBOX_WALLET, WalletStore, key_from_hex
+
+if TYPE_CHECKING:
+    from micropaywall.wallets.signer import Signer
+    from micropaywall.wallets.store import WalletStore
 
 __all__ = ["Wallet"]
 
@@ -32,7 +34,7 @@ class Wallet:
     @classmethod
     def sandbox(cls, *, home: Path | None = None) -> Self:
         """Play money: a wallet that is made on first use, and signs for the sandbox network only."""
-        return cls(SANDBOX_WALLET, lambda: WalletStore(home or data_directory()).sandbox())
+        return cls("sandbox", lambda: _wallets(home).sandbox())
 
     @classmethod
     def named(
@@ -50,9 +52,9 @@ class Wallet:
         """
 
         def open_signer() -> Signer:
-            store = WalletStore(home or data_directory())
+            store = _wallets(home)
             chosen = name or store.default_name()
-            if chosen == SANDBOX_WALLET:
+            if chosen == "sandbox":
                 return store.sandbox()
             return store.open(chosen, _source(passphrase, passphrase_file))
 
@@ -71,6 +73,9 @@ class Wallet:
         """
 
         def open_signer() -> Signer:
+            from micropaywall.wallets.signer import LocalSigner
+            from micropaywall.wallets.store import key_from_hex
+
             key = passphrases.environment_key(os.environ, variable, allow_env_key=allow_env_key)
             if key is None:
                 raise WalletError(f"the environment has no {variable}")
@@ -87,6 +92,12 @@ class Wallet:
 
     def __repr__(self) -> str:
         return f"Wallet({self.name!r})"
+
+
+def _wallets(home: Path | None) -> WalletStore:
+    from micropaywall.wallets.store import WalletStore  # loads what opens keystores: not before it is needed
+
+    return WalletStore(home or data_directory())
 
 
 def _source(
