@@ -30,6 +30,7 @@ from micropaywall.sandbox.chain import (
 )
 from micropaywall.sandbox.network import SandboxNetwork
 from micropaywall.sandbox.signing import cancel_digest
+from micropaywall.sandbox.store import Store
 
 DOLLAR = 1_000_000
 KEY = new_key()
@@ -600,6 +601,19 @@ def test_a_file_that_is_locked_or_out_of_reach_is_unavailable(
         SandboxNetwork(tmp_path).head()
     with pytest.raises(Unavailable):
         SandboxNetwork(network.path / "below.db").head()
+
+
+def test_who_is_going_to_write_excludes_others_before_it_reads(
+    network: SandboxNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SANDBOX_BUSY_S", 0.05)
+    network.head()
+    other = Store(network.path)
+    with network._store.write(), pytest.raises(Unavailable), other.write():
+        pytest.fail("two writers at once")
+    with other.write():
+        pass
+    other.close()
 
 
 def test_a_failed_call_changes_nothing_and_the_next_works(
