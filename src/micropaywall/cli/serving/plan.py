@@ -25,11 +25,16 @@ __all__ = ["Plan", "Site"]
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A server's application. ``paywall`` is None when the application brings its own (``app = paywall.asgi(app)``)."""
+    """A server's application.
+
+    ``paywall`` is None when the application brings its own (``app = paywall.asgi(app)``); ``stop`` then closes it, where the
+    lifespan of the application does not.
+    """
 
     asgi: Callable[..., Any]
     paywall: Paywall | None
     routes: tuple[Route, ...]
+    stop: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +66,15 @@ class Plan:
         settings = loaded.settings
         app = load_object(settings.server.app)
         kind = kind_of(app, settings.server.app)
-        own = app.paywall if isinstance(app, (PaywallMiddleware, PaywallApplication)) else None
-        own = own or getattr(getattr(app, "wsgi_app", None), "paywall", None)
-        if own is not None and routes:
+        wrapped = next(
+            (
+                part
+                for part in (app, getattr(app, "wsgi_app", None))
+                if isinstance(part, (PaywallMiddleware, PaywallApplication))
+            ),
+            None,
+        )
+        if wrapped is not None and routes:
             raise ConfigurationError(
                 "the application has a paywall of its own, and the configuration prices routes too",
                 expected="prices in one place",
@@ -71,8 +82,9 @@ class Plan:
                 hint="Take seller.routes out of the configuration, or the paywall out of the application.",
             )
         asgi = WsgiBridge(app) if kind == "wsgi" else app
-        if own is not None:
-            return Site(asgi, None, tuple(entry[3] for entry in own.table.routes))
+        if wrapped is not None:
+            stop = wrapped.stop if isinstance(wrapped, PaywallApplication) else None
+            return Site(asgi, None, tuple(entry[3] for entry in wrapped.paywall.table.routes), stop)
         if not routes:
             raise ConfigurationError(
                 "nothing is priced",

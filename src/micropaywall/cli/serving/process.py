@@ -128,6 +128,8 @@ async def _serve(site: Site, server: Any, listener: socket.socket) -> None:
     finally:
         if site.paywall is not None:
             await site.paywall.stop()
+        if site.stop is not None:
+            await asyncio.to_thread(site.stop)
 
 
 def _stop_when(stop: threading.Event, server: Any) -> None:
