@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from tests.kit.chain import PAYEE, START_S, new_key
@@ -20,10 +22,17 @@ from micropaywall.sandbox.network import SandboxNetwork
 from micropaywall.sandbox.token import SANDBOX_TOKEN
 
 KEY, OTHER = new_key(), new_key()
-DIRECTORY = tempfile.TemporaryDirectory(prefix="micropaywall-")
 CLOCK = ManualClock()
-# Without ticks: looking at a later time must not make the chain's own time go on.
-CHAIN = SandboxNetwork(Path(DIRECTORY.name) / "sandbox.db", clock=CLOCK, rules=Rules(block_interval_ms=0))
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxNetwork]:
+    # Without ticks: looking at a later time must not make the chain's own time go on.
+    path = tmp_path_factory.mktemp("chain") / "sandbox.db"
+    chain = SandboxNetwork(path, clock=CLOCK, rules=Rules(block_interval_ms=0))
+    yield chain
+    chain.close()
+
 
 near_now = st.integers(-10, 10).map(lambda d: START_S + d)
 edges = st.sampled_from([0, 1, START_S + AUTHORIZATION_LIFETIME_S_MAX, 2**63 - 1, 2**63, 2**255, 2**256 - 1])
@@ -114,23 +123,25 @@ def accepts(transfer: Instruction, now_s: int) -> bool:
     return True
 
 
-@given(instructions())
-def test_what_a_seller_accepts_the_token_lets_pass_now_and_within_the_margin(transfer: Instruction) -> None:
+@given(transfer=instructions())
+def test_what_a_seller_accepts_the_token_lets_pass_now_and_within_the_margin(
+    chain: SandboxNetwork, transfer: Instruction
+) -> None:
     assume(accepts(transfer, START_S))
     for seconds in (0, AUTHORIZATION_MARGIN_S - 1):
         CLOCK.advance(seconds)
         try:
             # Only what no signature tells can still stand in the way.
-            assert CHAIN.verify([transfer]) in ([None], [Revert.BALANCE])
+            assert chain.verify([transfer]) in ([None], [Revert.BALANCE])
         finally:
             CLOCK.advance(-seconds)
 
 
-@given(instructions())
+@given(transfer=instructions())
 def test_what_the_token_lets_pass_a_seller_refuses_only_for_payee_margin_or_length_of_life(
-    transfer: Instruction,
+    chain: SandboxNetwork, transfer: Instruction
 ) -> None:
-    (why,) = CHAIN.verify([transfer])
+    (why,) = chain.verify([transfer])
     assume(why is None)
     a = transfer.authorization
     margin = a.valid_before >= START_S + AUTHORIZATION_MARGIN_S
