@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["export", "ledger", "list_", "show"]
 
+_CARE: Final = "micropaywall.cli.book_care"
+
 
 @click.group(
     cls=LazyGroup,
@@ -33,6 +35,8 @@ __all__ = ["export", "ledger", "list_", "show"]
         "list": Member(f"{__name__}:list_", "The latest deliveries, one line each."),
         "show": Member(f"{__name__}:show", "One payment: its money, its deliveries, its refunds."),
         "export": Member(f"{__name__}:export", "The transaction log as JSON, JSON Lines or CSV."),
+        "backup": Member(f"{_CARE}:backup", "Copy the book while servers go on."),
+        "restore": Member(f"{_CARE}:restore", "Put a copy back in its place."),
     },
 )
 def ledger() -> None:

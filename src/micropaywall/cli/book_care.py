@@ -1,0 +1,75 @@
+"""``micropaywall ledger backup|restore``: copies of the seller's book."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from micropaywall.cli.options import config_option
+from micropaywall.cli.output import Output, json_option, local_time
+from micropaywall.core.export import rfc3339
+
+__all__ = ["backup", "restore"]
+
+
+def book_file(config_file: Path | None) -> Path:
+    """The file of the configured book."""
+    from micropaywall.ledger import path_of
+    from micropaywall.settings import load_settings
+
+    return path_of(load_settings(config_file).settings.ledger.url)
+
+
+@click.command()
+@click.argument("to", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
+@config_option
+@json_option
+def backup(out: Output, to: Path, config_file: Path | None) -> None:
+    """Copy the book to FILE, as it is at one moment, while servers go on. FILE must not exist."""
+    from micropaywall.ledger.backup import backup as copy
+
+    book = book_file(config_file)
+    copy(book, to)
+    size = to.stat().st_size
+    out.document({"book": str(book), "backup": str(to.absolute()), "bytes": size})
+    out.check(True, f"the book is in {to}, {size:,} bytes")
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="FILE")
+@config_option
+@json_option
+def restore(out: Output, source: Path, config_file: Path | None) -> None:
+    """Put the backup FILE in the place of the book. No server may be running; the book that was there is kept beside it.
+
+    A restored book has forgotten what happened after it was copied. The command says until when such a payment could be
+    presented once more, and that a seller had better wait until then.
+    """
+    from micropaywall.ledger.backup import restore as put_back
+
+    book = book_file(config_file)
+    now_ms = time.time_ns() // 1_000_000
+    done = put_back(source, book, now_ms=now_ms)
+    waits = done.safe_from_ms > now_ms
+    out.document(
+        {
+            "book": str(book),
+            "from": str(source.absolute()),
+            "kept": str(done.kept) if done.kept else None,
+            "forgotten": done.forgotten,
+            "safeFrom": rfc3339(done.safe_from_ms) if waits else None,
+        }
+    )
+    out.check(True, f"the book {book} is the one of {source}")
+    items = [("kept", str(done.kept))] if done.kept else []
+    forgotten = "not known" if done.forgotten is None else str(done.forgotten)
+    items.append(("forgotten payments", forgotten))
+    out.pairs(items)
+    if waits and done.forgotten != 0:
+        out.say(
+            f"Start sellers after {local_time(done.safe_from_ms)}: until then a payment that the book has forgotten could be "
+            "presented again and be served a second time.",
+            indent="  ",
+        )
