@@ -35,6 +35,8 @@ HTML_PAGE_BYTES_MAX: Final = 30_000
 OFFERS_PER_ROUTE_MAX: Final = 16
 CHALLENGE_CACHE_ENTRIES_MAX: Final = 4_096
 """Rendered 402 answers kept per paywall; the oldest are dropped, so that strangers cannot fill memory with query strings."""
+CACHED_URL_CHARS_MAX: Final = 1_024
+"""Answers and quotes for longer URLs are made each time: what strangers can have kept is entries times this."""
 
 # -- time
 QUOTE_LIFETIME_S: Final = 300

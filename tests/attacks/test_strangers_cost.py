@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from micropaywall.core.quote import Terms, _remembered_mac, write_quote
 from micropaywall.core.routes import RouteTable
 from micropaywall.errors import AmbiguousPath
 
@@ -42,3 +43,11 @@ def test_a_refusal_that_is_repeated_holds_nothing_of_the_requests_before() -> No
         with pytest.raises(AmbiguousPath) as caught:
             TABLE.match("GET", b"//api/resource", "//api/resource")
     assert len(list(frames(caught.value))) < 5
+
+
+def test_quotes_for_long_urls_are_not_kept() -> None:
+    before = _remembered_mac.cache_info().currsize
+    for number in range(20):
+        terms = Terms("GET", f"http://seller.test/?{number}{'x' * 50_000}", "exact", "eip155:1", "0xa", 1, "0xb")
+        assert write_quote(b"k" * 32, terms, expires_s=2_000_000_000)
+    assert _remembered_mac.cache_info().currsize == before

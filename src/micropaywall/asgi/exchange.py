@@ -82,6 +82,7 @@ class Exchange:
         "_flow",
         "_held",
         "_kept",
+        "_left",
         "_override",
         "_paywall",
         "_producing",
@@ -120,6 +121,7 @@ class Exchange:
         self._body: list[bytes] | None = None
         self._drained = False
         self._replay = False
+        self._left = False
         self._task: asyncio.Task[Any] | None = None
         self._timer: _Timer | None = None
 
@@ -220,18 +222,19 @@ class Exchange:
                 await self._advance(None, TimeoutError())
                 return
             if self._waiting():
-                self._paywall.keep(asyncio.ensure_future(self._advance(None, error)))
+                self._paywall.keep(asyncio.ensure_future(self._break_off(error)))
             raise
         except Exception as error:  # whatever the application raised: nobody is charged, and its server gets to see it
             if self._waiting():
                 own = isinstance(error, TimeoutError)
-                await self._advance(None, RuntimeError("the application timed out by itself") if own else error)
+                await self._break_off(RuntimeError("the application timed out by itself") if own else error)
             raise
         else:
             if self._waiting():
                 silent = RuntimeError("the application returned without an answer")
-                await self._advance(None, silent)
-                raise silent
+                await self._break_off(silent)
+                if not self._left:
+                    raise silent
         finally:
             self._stop_timing()
             if self._held is not None:
@@ -239,6 +242,17 @@ class Exchange:
             if self._override is not None and not self._finished:
                 self._finished = True
                 await send_response(self._send, self._override, self._scope["method"])
+
+    async def _break_off(self, error: BaseException) -> None:
+        """The application has ended without the end of its answer.
+
+        A stream that its buyer left in the middle was delivered as far as the buyer wanted it: else leaving just before the
+        end would be a way to be given the money back. A stream that the application broke off was not delivered.
+        """
+        if self._left:
+            await self._advance(None)
+        else:
+            await self._advance(None, error)
 
     def _waiting(self) -> bool:
         """Whether the flow still waits for the application's answer, or for the end of its stream."""
@@ -328,6 +342,7 @@ class Exchange:
                 self._remember(message)
         elif self._waiting() and not self._finished:
             # The buyer left. Its response is still made and kept, for a retry with the same payment.
+            self._left = self._streaming
             await asyncio.sleep(limits.DRAIN_AFTER_DISCONNECT_S)
         return message
 
@@ -420,7 +435,11 @@ class Exchange:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _pass_on(self, message: Message) -> None:
-        await self._send(message)
+        try:
+            await self._send(message)
+        except OSError:  # how servers say that nobody is there (ASGI 2.4)
+            self._left = True
+            raise
         if message["type"] == "http.response.body":
             if self._kept is not None:
                 self._kept.add(bytes(message.get("body", b"")))

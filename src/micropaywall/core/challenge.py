@@ -56,7 +56,7 @@ class Challenger:
             if cached is not None and cached[0] == bucket:
                 return cached[1]
         answer = self._render(route, request, price, bucket, html, None)
-        if fixed and len(request.url) < 1024:
+        if fixed and len(request.url) <= limits.CACHED_URL_CHARS_MAX:
             if len(self._cache) >= limits.CHALLENGE_CACHE_ENTRIES_MAX:
                 self._cache.clear()
             self._cache[key] = (bucket, answer)

@@ -40,9 +40,7 @@ class Terms(NamedTuple):
     body_digest: bytes = b""
 
 
-@lru_cache(maxsize=limits.QUOTES_REMEMBERED_MAX)
-def _mac(key: bytes, terms: Terms, expiry: bytes) -> bytes:
-    """The MAC over ``terms`` and a 4-byte expiry. Remembered: quotes of one URL are equal for ten seconds."""
+def _computed_mac(key: bytes, terms: Terms, expiry: bytes) -> bytes:
     parts = (
         terms.method.encode(),
         terms.url.encode("utf-8", "surrogateescape"),
@@ -55,6 +53,16 @@ def _mac(key: bytes, terms: Terms, expiry: bytes) -> bytes:
     )
     message = _TAG + expiry + b"".join([len(part).to_bytes(4, "big") + part for part in parts])
     return hmac.digest(key, message, "sha256")[:_MAC_BYTES]
+
+
+_remembered_mac = lru_cache(maxsize=limits.QUOTES_REMEMBERED_MAX)(_computed_mac)
+"""Quotes of one URL are equal for ten seconds."""
+
+
+def _mac(key: bytes, terms: Terms, expiry: bytes) -> bytes:
+    """The MAC over ``terms`` and a 4-byte expiry; remembered, unless strangers could fill memory with it."""
+    compute = _remembered_mac if len(terms.url) <= limits.CACHED_URL_CHARS_MAX else _computed_mac
+    return compute(key, terms, expiry)
 
 
 def write_quote(key: bytes, terms: Terms, *, expires_s: int) -> str:
