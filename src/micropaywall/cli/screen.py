@@ -21,7 +21,18 @@ PROSE_COLUMNS_MAX: Final = 100
 _TERMINAL_COLUMNS_MIN: Final = 40
 _GAP: Final = "  "
 _CODES: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
-_ASCII: Final = {"✓": "ok", "✗": "X", "•": "*", "→": "->", "·": "-", "…": "...", "–": "-", "│": "|", "×": "x"}
+_ASCII: Final = {
+    "✓": "ok",
+    "✗": "X",
+    "•": "*",
+    "→": "->",
+    "←": "<-",
+    "·": "-",
+    "…": "...",
+    "–": "-",
+    "│": "|",
+    "×": "x",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +182,7 @@ def screen_of(stream: TextIO, environ: Mapping[str, str] = os.environ) -> Screen
 
 def _encodes(stream: TextIO) -> bool:
     try:
-        "✓✗•→·…│".encode(getattr(stream, "encoding", None) or "ascii")
+        "✓✗•→←·…│".encode(getattr(stream, "encoding", None) or "ascii")
     except (UnicodeEncodeError, LookupError):
         return False
     return True

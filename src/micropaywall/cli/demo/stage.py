@@ -58,7 +58,9 @@ class Stage:
         if not self._out.as_json:
             colour = "yellow" if sign == "!" else "cyan"
             lines = self._out.screen.wrap(self._out.screen.text(plain(text)), indent=_INDENT + "  ")
-            self._out.line(_INDENT + self._out.screen.style(sign, colour) + lines[0][len(_INDENT) + 1 :])
+            self._out.line(
+                _INDENT + self._out.screen.style(self._out.screen.text(sign), colour) + lines[0][len(_INDENT) + 1 :]
+            )
             self._out.lines(lines[1:])
 
     def say(self, text: str) -> None:
