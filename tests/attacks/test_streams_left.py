@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from tests.kit.call import call
 from tests.kit.payer import Payer
+from tests.kit.wsgi import wsgi_call
 
 from micropaywall import Paywall, limits
 from micropaywall.core.book import ChargeRow
@@ -139,3 +140,29 @@ async def test_a_stream_that_the_application_breaks_off_is_not_delivered(tmp_pat
     assert (charge.state.value, charge.delivered) == ("captured", False)
     assert charge.lease_until_ms > 0
     await paywall.stop()
+
+
+def broken_wsgi(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+    start_response("200 OK", [("Content-Type", "text/event-stream")])
+    yield b"a piece of the content\n"
+    raise ConnectionAbortedError("the application's own source broke off")
+
+
+def test_a_wsgi_stream_that_the_application_breaks_off_is_not_kept_as_if_it_were_whole(tmp_path: Path) -> None:
+    app = paywall_at(tmp_path).wsgi(broken_wsgi)
+    payment = Payer().pay(wsgi_call(app, "GET", "/broken").required)
+    with pytest.raises(ConnectionAbortedError):
+        wsgi_call(app, "GET", "/broken", headers=[payment])
+    again = wsgi_call(app, "GET", "/broken", headers=[payment])
+    app.stop()
+    assert (again.status, again.json["code"]) == (409, "payment_in_progress")  # until its lease is over
+
+
+def test_leaving_a_wsgi_stream_that_then_breaks_off_gives_no_money_back(tmp_path: Path) -> None:
+    app = paywall_at(tmp_path).wsgi(broken_wsgi)
+    payment = Payer().pay(wsgi_call(app, "GET", "/broken").required)
+    with pytest.raises(ConnectionAbortedError):
+        wsgi_call(app, "GET", "/broken", headers=[payment], leave_after=1)
+    again = wsgi_call(app, "GET", "/broken", headers=[payment])
+    app.stop()
+    assert (again.status, again.json["code"]) == (402, "payment_spent")

@@ -107,9 +107,10 @@ class Streamed:
     """A paid stream: passes pieces on, keeps them while they are few, and books the delivery when it ends.
 
     A server closes it early when the buyer leaves; the rest is then made and kept, for a retry with the same payment.
+    One that the application breaks off was not delivered, and nothing of it is kept.
     """
 
-    def __init__(self, run: Run, advance: Callable[[Any], None], *, keep_bytes: int) -> None:
+    def __init__(self, run: Run, advance: Callable[..., None], *, keep_bytes: int) -> None:
         self._run = run
         self._pieces = run.pieces()
         self._advance = advance
@@ -125,19 +126,33 @@ class Streamed:
         except StopIteration:
             self._end()
             raise
+        except BaseException as error:
+            self._done = True
+            self._advance(None, error)
+            raise
         self._kept.add(piece)
         return piece
 
     def close(self) -> None:
-        if not self._done:
-            deadline = time.monotonic() + limits.DRAIN_AFTER_DISCONNECT_S
+        try:
+            if not self._done:
+                self._drain()
+        finally:
+            self._run.close()
+
+    def _drain(self) -> None:
+        deadline = time.monotonic() + limits.DRAIN_AFTER_DISCONNECT_S
+        try:
             for piece in self._pieces:
                 self._kept.add(piece)
                 if not self._kept.whole or time.monotonic() > deadline:
                     self._kept.give_up()
                     break
-            self._end()
-        self._run.close()
+        except BaseException:
+            self._kept.give_up()
+            raise
+        finally:
+            self._end()  # delivered as far as the buyer wanted it
 
     def _end(self) -> None:
         if not self._done:
