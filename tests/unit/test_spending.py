@@ -7,8 +7,9 @@ import os
 import sqlite3
 import stat
 import sys
+import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -148,6 +149,18 @@ def test_a_clock_that_is_set_back_frees_nothing(store: SpendingStore, clock: Man
     assert not full(store)
 
 
+def test_what_is_spent_while_the_clock_is_set_back_still_counts_when_it_is_right_again(
+    store: SpendingStore, clock: ManualClock
+) -> None:
+    assert not full(store)  # the store has seen the right time
+    clock.advance(-3 * 86_400)
+    served(store, budget=ONE)
+    clock.advance(3 * 86_400)
+    assert full(store)
+    clock.advance(86_400)
+    assert not full(store)
+
+
 def test_a_clock_set_back_and_a_restart_together_free_nothing(path: Path, clock: ManualClock) -> None:
     with SpendingStore(path, clock) as first:
         served(first, budget=ONE)
@@ -269,34 +282,39 @@ def test_twenty_parallel_calls_with_a_budget_for_one_reserve_once(store: Spendin
         assert sum(pool.map(attempt, range(20))) == 1
 
 
-def _attempts(path: str, gate: Any, count: int) -> int:
+def _attempts(path: str, budget: str, count: int) -> int:
+    """How many of ``count`` payments one process can sign, once all of them stand at the gate."""
+    home = Path(path).parent
+    (home / f"ready-{os.getpid()}").touch()
+    while not (home / "gate").exists():
+        time.sleep(0.001)
     won = 0
-    gate.wait(60)
-    with SpendingStore(Path(path)) as store:  # several processes may well make the file at once
+    with SpendingStore(Path(path)) as store:  # the processes may well make the file at the same time
         for _ in range(count):
             try:
-                signed(store, budget=ONE)
+                signed(store, budget=Budget.parse(budget))
                 won += 1
             except BudgetExceeded:
                 pass
     return won
 
 
-def _attempt(path: str, gate: Any, results: Any) -> None:
-    results.put(_attempts(path, gate, 5))
+def _of_four_processes(path: Path, budget: str, count: int) -> int:
+    path.parent.mkdir(parents=True)
+    with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as pool:
+        attempts = [pool.submit(_attempts, str(path), budget, count) for _ in range(4)]
+        while len(list(path.parent.glob("ready-*"))) < 4 and not any(attempt.done() for attempt in attempts):
+            time.sleep(0.005)
+        (path.parent / "gate").touch()
+        return sum(attempt.result(60) for attempt in attempts)
 
 
 def test_twenty_calls_of_four_processes_with_a_budget_for_one_sign_once(path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    gate, results = context.Barrier(4), context.SimpleQueue()
-    workers = [context.Process(target=_attempt, args=(str(path), gate, results)) for _ in range(4)]
-    for worker in workers:
-        worker.start()
-    won = [results.get() for _ in workers]
-    for worker in workers:
-        worker.join(60)
-    results.close()
-    assert sum(won) == 1
+    assert _of_four_processes(path, "$0.001 a day", 5) == 1
+
+
+def test_many_calls_of_four_processes_sign_exactly_what_the_budget_has_room_for(path: Path) -> None:
+    assert _of_four_processes(path, "$0.030 a day", 25) == 30
 
 
 def test_a_budget_survives_a_restart(path: Path, clock: ManualClock) -> None:

@@ -223,6 +223,7 @@ def _check_plain(offer: Offer, policy: Policy, target: Target) -> None:
             "payments need HTTPS: over plain HTTP anybody on the way can change payee and price",
             expected=f"https://{target.host}",
             received=f"{target.scheme}://{target.authority}",
+            hint="For play money between containers or in-process applications: Policy(allow_plain_http=True).",
         )
     if realm_of(offer.price.asset) != "test":
         raise InsecureTransport(
