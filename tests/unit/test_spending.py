@@ -21,7 +21,7 @@ from tests.kit.purchases import CREDENTIAL, OTHER_PAYEE, PAYEE, PLAY, REAL, WIDE
 from micropaywall import limits
 from micropaywall.clock import ManualClock
 from micropaywall.core.budget import Budget
-from micropaywall.core.purchase import LIFE, OPEN, HeaderLine, PurchaseEvent, PurchaseState, after, counts
+from micropaywall.core.purchase import LIFE, OPEN, VERDICTS, HeaderLine, PurchaseEvent, PurchaseState, after, counts
 from micropaywall.errors import BudgetExceeded, KillSwitchOn, PolicyRefused, StoreUnavailable
 from micropaywall.ids import Fingerprint, ReplayKey
 from micropaywall.spending import tallies
@@ -412,12 +412,23 @@ def test_every_step_of_the_table_and_no_other_is_taken(store: SpendingStore) -> 
                 continue
             if event in steps:
                 assert store.record(row, event, "no").state is steps[event]
+            elif state in VERDICTS:
+                assert store.record(row, event, "no") == row, "a verdict stands"
             else:
                 with pytest.raises(LookupError):
                     store.record(row, event, "no")
                 with pytest.raises(LookupError):
                     after(state, event)
     assert {state for state in LIFE if E.LAPSED in LIFE[state]} == OPEN
+
+
+def test_what_is_served_after_a_refusal_of_another_presentation_counts_again(store: SpendingStore) -> None:
+    row = store.record(signed(store, budget=MANY), E.REFUSED, "no")
+    assert row.state is S.REJECTED
+    late = store.record(row, E.DELIVERED, "yes", status=200)
+    assert (late.state, late.money_moved) == (S.SERVED, "yes")
+    (month,) = MANY.limits
+    assert sum(value for _, value in store.spent(month, realm=late.realm)) > 0
 
 
 def _in_state(store: SpendingStore, state: PurchaseState) -> Any:

@@ -5,8 +5,8 @@
     sent        it was sent at least once, and no answer was a verdict
     unknown     re-sent and asked for in vain; the caller was told so
     served      the resource came; when the answer breaks off half-way it is ``sent`` again, and may be sent once more
-    rejected    the seller refused it
-    expired     its authorization ran out, and the seller says that it never moved
+    rejected    the seller refused it; should another presentation of it be served after all, it was served, and it counts
+    expired     its authorization ran out, and the seller says that it never moved; likewise
     released    given up before anything was signed
 
 The budget is held in every state but ``released``, ``expired``, and ``rejected`` where the seller says that no money moved.
@@ -25,7 +25,7 @@ from micropaywall.errors import MoneyMoved
 from micropaywall.ids import Fingerprint, PaymentId, ReplayKey, RowId
 from micropaywall.money import Money
 
-__all__ = ["LIFE", "OPEN", "HeaderLine", "PurchaseEvent", "PurchaseRow", "PurchaseState", "after", "counts"]
+__all__ = ["LIFE", "OPEN", "VERDICTS", "HeaderLine", "PurchaseEvent", "PurchaseRow", "PurchaseState", "after", "counts"]
 
 
 class PurchaseState(str, Enum):
@@ -64,11 +64,13 @@ LIFE: Final[dict[PurchaseState, dict[PurchaseEvent, PurchaseState]]] = {
     S.SENT: {E.UNANSWERED: S.SENT, E.GIVEN_UP: S.UNKNOWN, **_VERDICTS},
     S.UNKNOWN: {E.UNANSWERED: S.SENT, E.GIVEN_UP: S.UNKNOWN, **_VERDICTS},
     S.SERVED: {E.DELIVERED: S.SERVED, E.CUT_OFF: S.SENT},
-    S.REJECTED: {},
-    S.EXPIRED: {},
+    S.REJECTED: {E.DELIVERED: S.SERVED},
+    S.EXPIRED: {E.DELIVERED: S.SERVED},
     S.RELEASED: {},
 }
 
+VERDICTS: Final = frozenset({S.SERVED, S.REJECTED, S.EXPIRED})
+"""Somebody knows what became of it: a step that the table does not have then changes nothing."""
 OPEN: Final = frozenset({S.SIGNED, S.SENT, S.UNKNOWN})
 """Signed, and no verdict: these are re-sent, asked for, and hold their budget."""
 

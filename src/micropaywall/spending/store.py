@@ -23,7 +23,16 @@ from micropaywall.clock import Clock, SystemClock
 from micropaywall.core.budget import Budget, Limit, Purchase, applies, covers, spend
 from micropaywall.core.buyer_effects import Draft
 from micropaywall.core.policy import HostFacts, Realm, realm_of
-from micropaywall.core.purchase import LIFE, HeaderLine, PurchaseEvent, PurchaseRow, PurchaseState, after, counts
+from micropaywall.core.purchase import (
+    LIFE,
+    VERDICTS,
+    HeaderLine,
+    PurchaseEvent,
+    PurchaseRow,
+    PurchaseState,
+    after,
+    counts,
+)
 from micropaywall.errors import KillSwitchOn, MoneyMoved, PolicyRefused, StoreUnavailable
 from micropaywall.ids import ReplayKey, payment_id, row_id
 from micropaywall.money import Asset
@@ -135,7 +144,7 @@ class SpendingStore:
         """
         with self._write() as db:
             current = _row(db, row.id)
-            if event not in LIFE[current.state] and current.state is not row.state:
+            if event not in LIFE[current.state] and (current.state is not row.state or current.state in VERDICTS):
                 return current
             state = after(current.state, event)
             now_ms = self._tick(db)
