@@ -63,6 +63,18 @@ class Output:
         if not self.as_json:
             self.lines(self.screen.pairs(items, indent=indent))
 
+    def commands(self, rows: Sequence[tuple[str, str]], *, indent: str = "  ") -> None:
+        """Commands to type, each with what it is for: beside it where there is room, else above it."""
+        width = max(len(command) for command, _ in rows)
+        beside = len(indent) + width + 4 + max(len(what) for _, what in rows) <= (self.screen.columns or 1_000)
+        for command, what in rows:
+            note = self.screen.style(f"# {what}", "dim")
+            if beside:
+                self.line(f"{indent}{command:<{width}}  {note}")
+            else:
+                self.line(indent + note)
+                self.line(indent + command)
+
     def check(self, good: bool, text: str, hint: str | None = None) -> None:
         """A ✓ or ✗ line, with what to do next under a bad one."""
         sign = self.screen.style(self.screen.text("✓" if good else "✗"), "green" if good else "red")

@@ -192,16 +192,16 @@ def announce(out: Output, plan: Plan, settings: Settings, site: Site, port: int)
 
 def _next(out: Output, url: str) -> None:
     curl = "curl.exe" if os.name == "nt" else "curl"
-    commands = (
-        (f"{curl} -i {url}", "the 402"),
-        (f"micropaywall get {url}", "pay for it"),
-        ("micropaywall ledger list", "the seller's book"),
-    )
-    width = max(len(command) for command, _ in commands)
     out.line()
     out.line("  In another terminal:", "dim")
-    for command, what in commands:
-        out.line(f"    {command:<{width}}  " + out.screen.style(f"# {what}", "dim"))
+    out.commands(
+        [
+            (f"{curl} -i {url}", "the 402"),
+            (f"micropaywall get {url}", "pay for it"),
+            ("micropaywall ledger list", "the seller's book"),
+        ],
+        indent="    ",
+    )
     out.line()
 
 

@@ -118,13 +118,13 @@ class Stage:
         return held
 
     def _next(self) -> None:
-        rows = (
-            ("micropaywall serve --sandbox", "a seller that stays, on port 3000"),
-            ("micropaywall get http://localhost:3000/api/resource", "buy from it, in another terminal"),
-            ("micropaywall ledger list", "what the seller's book says"),
-            ("micropaywall doctor http://localhost:3000/", "any 402, explained"),
+        self._out.line()
+        self._out.line("Next:", "bold")
+        self._out.commands(
+            [
+                ("micropaywall serve --sandbox", "a seller that stays"),
+                ("micropaywall get http://localhost:3000/api/resource", "in another terminal"),
+                ("micropaywall ledger list", "the seller's book"),
+                ("micropaywall doctor http://localhost:3000/", "any 402, explained"),
+            ]
         )
-        width = max(len(command) for command, _ in rows)
-        self._out.line("Next:")
-        for command, what in rows:
-            self._out.line(f"  {command:<{width}}  " + self._out.screen.style(f"# {what}", "dim"))

@@ -15,7 +15,7 @@ from micropaywall import limits
 from micropaywall.cli.diagnosis.answer import HttpAnswer
 from micropaywall.cli.diagnosis.finding import Finding, bad, good, note, warn
 from micropaywall.core.model import Offer
-from micropaywall.core.quote import QUOTE_CHARS
+from micropaywall.core.quote import LONG_QUOTE_CHARS, QUOTE_CHARS
 from micropaywall.crypto.address import parse_address, to_checksum
 from micropaywall.errors import ChallengeInvalid
 from micropaywall.money import Asset, Money
@@ -231,7 +231,7 @@ def _offer(offer: Offer, dialect: str, buyer: Buyer) -> Iterator[Finding]:
             f"Offer v1 clients only {', '.join(sorted(V1_OFFERABLE))}.",
         )
     quote = offer.extra.get("quote")
-    if isinstance(quote, str) and len(quote) == QUOTE_CHARS and dialect == "v2":
+    if isinstance(quote, str) and len(quote) in (QUOTE_CHARS, LONG_QUOTE_CHARS) and dialect == "v2":
         yield note("quote", f"v2: the price is quoted and bound to the request until {_expiry(quote)}")
 
 

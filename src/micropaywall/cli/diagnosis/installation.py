@@ -131,20 +131,20 @@ def _book(settings: Settings) -> Iterator[Finding]:
         yield note("ledger", f"there is no seller's book yet ({file})")
         return
     try:
-        yield asyncio.run(_verified(settings, file))
+        yield asyncio.run(_readable(settings, file))
     except MicropaywallError as error:
         yield bad(
             "ledger", f"the book {file}: {error.detail}", error.hint or "micropaywall ledger verify", code=error.code
         )
 
 
-async def _verified(settings: Settings, file: Path) -> Finding:
+async def _readable(settings: Settings, file: Path) -> Finding:
     book = await parts.open_book(settings)
     try:
-        result = await book.verify()
+        count = sum([1 async for _ in book.records()])
     finally:
         await book.close()
-    return good("ledger", f"the book adds up: {file}", verified=result)
+    return good("ledger", f"the book can be read: {file}, {count} deliveries", deliveries=count)
 
 
 def _spending() -> Iterator[Finding]:
