@@ -47,7 +47,7 @@ def backup(path: Path, to: Path) -> None:
     if to.exists():
         raise ConfigurationError("the backup's file is there already", received=str(to), hint="Name a new file.")
     with _reading(path) as book:
-        _copy(book, to)
+        write_copy(book, to)
 
 
 def restore(source: Path, path: Path, *, now_ms: int) -> Restored:
@@ -66,7 +66,7 @@ def restore(source: Path, path: Path, *, now_ms: int) -> Restored:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists() or not path.stat().st_size:
-                _copy(saved, path)
+                write_copy(saved, path)
                 return Restored(kept=None, forgotten=None, safe_from_ms=unknown_until_ms)
             try:
                 lost = _replace(path, saved, source, kept, now_ms)
@@ -75,7 +75,7 @@ def restore(source: Path, path: Path, *, now_ms: int) -> Restored:
                     raise
                 # So damaged that SQLite does not open it: nobody can be using it.
                 _put_aside(path, kept)
-                _copy(saved, path)
+                write_copy(saved, path)
                 lost = None
         except (OSError, sqlite3.Error) as error:
             raise StoreUnavailable(f"the book {path} cannot be restored: {error}") from error
@@ -88,7 +88,7 @@ def _replace(path: Path, saved: sqlite3.Connection, source: Path, kept: Path, no
     """Put ``saved`` in the place of the book at ``path`` while nobody else can open it; what `_forgotten` says."""
     with alone(path, now_ms) as book:
         lost = _forgotten(book, source)
-        _copy(book, kept, exactly=True)
+        write_copy(book, kept, exactly=True)
         # Into the file that is there, in one transaction: a power cut leaves the one book or the other, and no server
         # ever finds none and begins an empty one.
         saved.backup(book)
@@ -116,7 +116,7 @@ def _check_whole(connection: sqlite3.Connection, path: Path) -> None:
         raise LedgerCorrupt(f"the book {path} is damaged", received=verdict)
 
 
-def _copy(book: sqlite3.Connection, to: Path, *, exactly: bool = False) -> None:
+def write_copy(book: sqlite3.Connection, to: Path, *, exactly: bool = False) -> None:
     """Copy ``book`` to ``to``, which appears when it is complete, whole and durable; ``exactly``: as damaged as it is."""
     descriptor, name = tempfile.mkstemp(dir=to.absolute().parent, prefix=f".{to.name}.")  # the owner's only
     os.close(descriptor)
