@@ -48,6 +48,8 @@ AUTHORIZATION_LIFETIME_S: Final = 300
 """`maxTimeoutSeconds` of an offer, the default of the official SDKs."""
 AUTHORIZATION_MARGIN_S: Final = 6
 """An authorization must live at least this long when presented, to be submitted in time (x402 exact, EVM)."""
+DEFERRED_MARGIN_S: Final = 3
+"""An authorization must live at least this long when its response is ready in `deferred` mode, to be settled afterwards."""
 AUTHORIZATION_LIFETIME_S_MAX: Final = 86_400
 """Longest `validBefore` ahead of now that a seller takes and a buyer signs."""
 CLOCK_SKEW_S: Final = 30

@@ -20,6 +20,7 @@ from tests.kit.payer import Payer
 from tests.kit.wsgi import wsgi_call
 
 from micropaywall import Paywall
+from micropaywall.clock import ManualClock
 from micropaywall.contrib.fastapi import Price
 from micropaywall.contrib.flask import priced as flask_priced
 from micropaywall.contrib.starlette import priced as starlette_priced
@@ -130,6 +131,23 @@ async def test_a_quote_for_cheap_headers_does_not_buy_the_dear_ones(shop: Open, 
     payment = Payer().pay((await call(app, "GET", "/sized")).required)
     dear = await call(app, "GET", "/sized", headers=[payment, (b"x-tier", b"gold")])
     assert (dear.status, dear.json["code"]) == (402, "offer_mismatch")
+
+
+async def test_other_headers_at_the_same_price_are_nobodys_business(shop: Open) -> None:
+    app = shop({"GET /sized": {"price": by_header}}).asgi(Starlette(routes=[Route("/sized", sized)]))
+    payment = Payer().pay((await call(app, "GET", "/sized")).required)
+    assert (await call(app, "GET", "/sized", headers=[payment, (b"accept", b"text/plain")])).status == 200
+
+
+async def test_a_quote_with_another_requests_seal_buys_nothing_cheaper(shop: Open) -> None:
+    """The part of a quote that vouches for the request belongs to that quote."""
+    app = shop({"GET /sized": {"price": by_header}}).asgi(Starlette(routes=[Route("/sized", sized)]))
+    cheap = (await call(app, "GET", "/sized")).required
+    dear = (await call(app, "GET", "/sized", headers=[(b"x-tier", b"gold")])).required
+    extra, other = cheap["accepts"][0]["extra"], dear["accepts"][0]["extra"]
+    extra["quote"] = extra["quote"][:27] + other["quote"][27:]
+    answer = await call(app, "GET", "/sized", headers=[Payer().pay(cheap), (b"x-tier", b"gold")])
+    assert (answer.status, answer.json["code"]) == (402, "offer_mismatch")
 
 
 async def test_a_quote_for_more_than_the_price_is_now_is_taken(shop: Open) -> None:
@@ -294,3 +312,21 @@ async def test_an_endpoint_with_its_own_price_is_given_up_when_it_takes_too_long
 async def _charges(paywall: Paywall) -> Any:
     async for record in paywall.ledger.records():
         yield record.status
+
+
+# -- time -------------------------------------------------------------------------------------------------------------
+
+
+async def test_in_deferred_mode_nothing_is_delivered_that_cannot_be_settled_any_more(shop: Open) -> None:
+    async def slow(request: Request) -> Response:
+        paywall.clock = ManualClock(paywall.clock.now_ms() + 6_000)
+        return PlainTextResponse(CONTENT)
+
+    paywall = shop({"GET /slow": {"price": "$0.001", "settle": "deferred"}})
+    app = paywall.asgi(Starlette(routes=[Route("/slow", slow)]))
+    asked = await call(app, "GET", "/slow")
+    payment = Payer().pay(asked.required, valid_before=paywall.clock.now_ms() // 1000 + 8)
+    answer = await call(app, "GET", "/slow", headers=[payment])
+    assert (answer.status, answer.json["code"], answer.json["moneyMoved"]) == (402, "authorization_expired", "no")
+    assert CONTENT not in answer.body
+    assert [status async for status in _charges(paywall)] == ["failure"]

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.kit.call import call
+from tests.kit.payer import Payer
 
+from micropaywall import Paywall, limits
 from micropaywall.core.quote import Terms, _remembered_mac, write_quote
 from micropaywall.core.routes import RouteTable
 from micropaywall.errors import AmbiguousPath
@@ -51,3 +56,25 @@ def test_quotes_for_long_urls_are_not_kept() -> None:
         terms = Terms("GET", f"http://seller.test/?{number}{'x' * 50_000}", "exact", "eip155:1", "0xa", 1, "0xb")
         assert write_quote(b"k" * 32, terms, expires_s=2_000_000_000)
     assert _remembered_mac.cache_info().currsize == before
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("target", ["/resource?" + "q=1&" * 3_000, "/items/" + "z" * 4_000], ids=["query", "path"])
+async def test_a_long_url_gets_a_402_that_passes_every_proxy(tmp_path: Path, target: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"content"})
+
+    paywall = Paywall(
+        {"GET /resource": "$0.001", "GET /items/{name}": "$0.001"},
+        ledger=f"sqlite:///{tmp_path}/book.db",
+        rail_options={"sandbox": {"store": str(tmp_path / "sandbox.db")}},
+        background=False,
+    )
+    site = paywall.asgi(app)
+    asked = await call(site, "GET", target)
+    size = sum(len(name) + len(value) + len(b": \r\n") for name, value in asked.headers)
+    assert (asked.status, size <= limits.CHALLENGE_HEADERS_BYTES_MAX) == (402, True)
+    paid = await call(site, "GET", target, headers=[Payer().pay(asked.required)])
+    assert (paid.status, paid.body) == (200, b"content")
+    await paywall.stop()

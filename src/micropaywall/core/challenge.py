@@ -15,7 +15,7 @@ from typing import Any
 
 from micropaywall import limits
 from micropaywall.core import page
-from micropaywall.core.matching import terms_of
+from micropaywall.core.matching import seen_of, terms_of
 from micropaywall.core.model import Dialect, Offer, Receipt, Request, StoredResponse
 from micropaywall.core.quote import write_quote
 from micropaywall.core.routes import Route
@@ -75,12 +75,15 @@ class Challenger:
     ) -> StoredResponse:
         expires_s = (bucket + 1) * limits.QUOTE_BUCKET_S + self.lifetime_s
         pairs = self.offers(route, price)
+        seen = seen_of(route, request)
         offers = [
             replace(
                 offer,
                 extra={
                     **offer.extra,
-                    "quote": write_quote(self.quote_key, terms_of(route, request, offer), expires_s=expires_s),
+                    "quote": write_quote(
+                        self.quote_key, terms_of(route, request, offer), expires_s=expires_s, seen=seen
+                    ),
                 },
             )
             for _, offer in pairs
@@ -122,16 +125,24 @@ class Challenger:
 def _fitting(
     route: Route, request: Request, offers: Sequence[Offer], reason: str, error: MicropaywallError | None, room: int
 ) -> bytes:
-    """The v2 header within ``room`` bytes. Left out, in this order: description, detail of the error, offers from the last."""
-    attempts: list[tuple[str, str, Sequence[Offer]]] = [
-        (route.description, reason, offers),
-        ("", reason, offers),
-        ("", error.code if error else "Payment required", offers),
+    """The v2 header within ``room`` bytes.
+
+    Left out, in this order: description, detail of the error, the URL's query, its path, offers from the last.
+    """
+    code = error.code if error else "Payment required"
+    url, plain = request.url, request.url.partition("?")[0]
+    scheme, _, rest = plain.partition("://")
+    origin = f"{scheme}://{rest.partition('/')[0]}/"
+    attempts: list[tuple[str, str, str, Sequence[Offer]]] = [
+        (url, route.description, reason, offers),
+        (url, "", reason, offers),
+        (url, "", code, offers),
+        (plain, "", code, offers),
     ]
-    attempts += [("", attempts[-1][1], offers[:count]) for count in range(len(offers) - 1, 0, -1)]
+    attempts += [(origin, "", code, offers[:count]) for count in range(len(offers), 0, -1)]
     value = b""
-    for description, text, some in attempts:
-        resource = x402.Resource(request.url, description, route.mime_type)
+    for shown, description, text, some in attempts:
+        resource = x402.Resource(shown, description, route.mime_type)
         value = x402.write_payment_required_v2(some, resource, error=text)
         if len(value) + len(b"payment-required: \r\n") <= room:
             break

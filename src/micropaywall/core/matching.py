@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from micropaywall.core.effects import Site
 from micropaywall.core.model import Credential, Offer, Request, VerifiedPayment
-from micropaywall.core.quote import Terms, check_quote, is_derived
+from micropaywall.core.quote import Terms, check_quote, is_derived, is_same_request
 from micropaywall.core.routes import Route
 from micropaywall.errors import OfferMismatch, QuoteInvalid
 from micropaywall.ids import Fingerprint
 from micropaywall.money import Money, Price
+from micropaywall.proto.x402 import CREDENTIAL_HEADERS
 
 
 def terms_of(route: Route, request: Request, offer: Offer) -> Terms:
@@ -27,6 +28,37 @@ def terms_of(route: Route, request: Request, offer: Offer) -> Terms:
         pay_to=offer.pay_to,
         body_digest=hashlib.sha256(request.body or b"").digest() if route.bind_body else b"",
     )
+
+
+def seen_of(route: Route, request: Request) -> bytes:
+    """A digest of what a price function could see besides method and URL; b"" where the price is fixed.
+
+    Headers that differ between a request and the same request with its payment, or from hop to hop, are left out.
+    """
+    if isinstance(route.price, Price):
+        return b""
+    digest = hashlib.sha256(hashlib.sha256(request.body or b"").digest() if route.quotes_body else b"")
+    for name, value in sorted((bytes(name), bytes(value)) for name, value in request.headers):
+        if name not in _PASSING_HEADERS:
+            digest.update(b"%d:%b%d:%b" % (len(name), name, len(value), value))
+    return digest.digest()
+
+
+_PASSING_HEADERS: Final = frozenset(
+    {
+        *CREDENTIAL_HEADERS,
+        b"access-control-expose-headers",  # the official x402 clients send it with a payment
+        b"connection",
+        b"content-length",
+        b"idempotency-key",
+        b"keep-alive",
+        b"sandbox-fault",
+        b"traceparent",
+        b"tracestate",
+        b"transfer-encoding",
+        b"x-request-id",
+    }
+)
 
 
 def binding_of(request: Request) -> bytes:
@@ -50,9 +82,9 @@ def match_offer(
 ) -> tuple[Any, Offer, str | None]:
     """Our own offer that the credential means, recomputed; its rail; and the echoed quote, checked.
 
-    A valid quote for another amount is honoured: the price may have changed since. Not one for less than what a price
-    function asks now: it may have been given for other headers or another body, which a quote need not fix. What the client
-    echoes is only ever compared, never believed. Raises OfferMismatch, QuoteInvalid, QuoteExpired.
+    A valid quote for another amount is honoured: the price may have changed since. One for less than what a price function
+    asks now is honoured only for the very request that it was given to: another may simply be dearer. What the client echoes
+    is only ever compared, never believed. Raises OfferMismatch, QuoteInvalid, QuoteExpired.
     """
     candidates = [(rail, offer) for rail, offer in site.offers(route, price) if rail.accepts(credential)]
     if not candidates:
@@ -70,13 +102,18 @@ def match_offer(
         offer = current
         found = _difference(offer, accepted)
         if found is not None and found[0] == "amount" and quote is not None:
-            quoted = _at_quoted_amount(offer, accepted)
-            if pays_for(route, current, quoted.price):
-                offer, found = quoted, _difference(quoted, accepted)
+            offer = _at_quoted_amount(offer, accepted)
+            found = _difference(offer, accepted)
         if found is None:
             if quote is not None:
                 check_quote(site.quote_key, terms_of(route, request, offer), quote, now_s=now_s)
-            return rail, offer, quote
+            if offer is current or pays_for(route, current, offer.price):
+                return rail, offer, quote
+            if is_same_request(site.quote_key, quote, seen_of(route, request)):
+                return rail, offer, quote
+            found = _difference(current, accepted)
+        if found is None:
+            raise LookupError("an offer differs from itself in nothing")
         differs = found
     raise OfferMismatch(
         f"the payment accepts an offer whose {differs[0]} is not ours",
@@ -89,8 +126,7 @@ def match_offer(
 def pays_for(route: Route, current: Offer, price: Money) -> bool:
     """Whether what was agreed at another price still buys the request, which costs ``current`` now.
 
-    A fixed price that has changed is the seller's affair. Of a price function's answers only the dearer are taken: which
-    request got the cheaper one, nobody knows.
+    A fixed price that has changed is the seller's affair. A price function's cheaper answer may have been to another request.
     """
     return isinstance(route.price, Price) or price.amount_atomic >= current.price.amount_atomic
 

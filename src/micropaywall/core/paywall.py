@@ -263,6 +263,15 @@ class _Job:
                 yield Stream(None)
             return Answer(handled.response, None, self.credential.dialect, served=False)
         now_ms: int = yield Now()
+        lasts_until_ms = self.reserve.valid_before_ms - limits.DEFERRED_MARGIN_S * 1000
+        if self.route.settle == "deferred" and outcome is None and now_ms > lasts_until_ms:
+            # Delivering it would be giving it away: nobody could settle the payment any more.
+            yield from self._release(payment_row_id, charge_id, "expired", None)
+            raise AuthorizationExpired(
+                "the payment's authorization ran out while the resource was made; nothing was charged",
+                expected=f"a validBefore later than the answer, by {limits.DEFERRED_MARGIN_S} s",
+                facts=self._ident(),
+            )
         settle_now = self.route.settle == "after" and applied.payment_state is PaymentState.HELD
         captured: book.Answer = yield Book(
             book.Capture(

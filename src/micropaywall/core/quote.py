@@ -25,6 +25,10 @@ _MAC_BYTES: Final = 16
 _TAG: Final = b"micropaywall/quote/1"
 _NONCE_TAG: Final = b"micropaywall/nonce/1"
 QUOTE_CHARS: Final = 27
+_SEEN_BYTES: Final = 12
+_SEEN_TAG: Final = b"micropaywall/seen/1"
+LONG_QUOTE_CHARS: Final = QUOTE_CHARS + _SEEN_BYTES * 4 // 3
+"""20 bytes, and 12 more where a price function saw more of the request than its terms."""
 
 
 class Terms(NamedTuple):
@@ -65,18 +69,35 @@ def _mac(key: bytes, terms: Terms, expiry: bytes) -> bytes:
     return compute(key, terms, expiry)
 
 
-def write_quote(key: bytes, terms: Terms, *, expires_s: int) -> str:
-    """The 27-character quote for ``terms``, valid until ``expires_s`` (Unix seconds)."""
+def write_quote(key: bytes, terms: Terms, *, expires_s: int, seen: bytes = b"") -> str:
+    """The 27-character quote for ``terms``, valid until ``expires_s`` (Unix seconds).
+
+    ``seen``: a digest of what else of the request decided the price. It makes the quote longer, and is no part of the terms:
+    a client may send other headers with its payment, as long as the price is the same (see `is_same_request`).
+    """
     expiry = expires_s.to_bytes(4, "big")
-    return base64.urlsafe_b64encode(expiry + _mac(key, terms, expiry)).rstrip(b"=").decode()
+    quote = base64.urlsafe_b64encode(expiry + _mac(key, terms, expiry)).rstrip(b"=")
+    return (quote + base64.urlsafe_b64encode(_seen_mac(key, quote, seen))).decode() if seen else quote.decode()
+
+
+def _seen_mac(key: bytes, quote: bytes, seen: bytes) -> bytes:
+    return hmac.digest(key, _SEEN_TAG + quote + seen, "sha256")[:_SEEN_BYTES]
+
+
+def is_same_request(key: bytes, quote: object, seen: bytes) -> bool:
+    """Whether ``quote``, checked already, was given to a request that looked the same to its price function."""
+    if not isinstance(quote, str) or len(quote) != LONG_QUOTE_CHARS:
+        return False
+    short, mac = quote[:QUOTE_CHARS].encode(), quote[QUOTE_CHARS:].encode()
+    return hmac.compare_digest(mac, base64.urlsafe_b64encode(_seen_mac(key, short, seen)))
 
 
 def check_quote(key: bytes, terms: Terms, quote: object, *, now_s: int) -> None:
     """Accept ``quote`` as ours for exactly these terms, or raise QuoteInvalid or QuoteExpired."""
-    if not isinstance(quote, str) or len(quote) != QUOTE_CHARS:
+    if not isinstance(quote, str) or len(quote) not in (QUOTE_CHARS, LONG_QUOTE_CHARS):
         raise QuoteInvalid("the echoed quote does not have the form of ours", expected="the quote of a current 402")
     try:
-        raw = base64.b64decode(quote + "=", altchars=b"-_", validate=True)
+        raw = base64.b64decode(quote[:QUOTE_CHARS] + "=", altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raise QuoteInvalid("the echoed quote is not base64url", expected="the quote of a current 402") from None
     expiry, mac = raw[:4], raw[4:]
