@@ -81,7 +81,7 @@ class TwinLedger(MemoryLedger):
 class Market:
     """One seller, some buyers, and a seed."""
 
-    def __init__(self, directory: Path, seed: int, *, buyers: int = 3) -> None:
+    def __init__(self, directory: Path, seed: int) -> None:
         self.random = random.Random(seed)
         self.clock = ManualClock()
         self.ledger = TwinLedger()
@@ -103,12 +103,10 @@ class Market:
         )
         routes = [Route(f"/{name}", self.handler) for name in ("before", "after", "deferred", "stream", "moody")]
         self.app = self.paywall.asgi(Starlette(routes=routes))
-        keys = [PrivateKey(self.random.randbytes(32)) for _ in range(buyers)]
-        self.buyers = [
-            Payer(wallet=LocalSigner(key), budget="$0.01 each, $2 a day", home=directory / str(n), clock=self.clock)
-            for n, key in enumerate(keys)
-        ]
-        self.addresses = [key.address_bytes for key in keys]
+        self.directory = directory
+        self.buyers: list[Payer] = []
+        self.addresses: list[bytes] = []
+        self.steps = 0
 
     # -- the seller --------------------------------------------------------------------------------------------------
 
@@ -204,9 +202,12 @@ class Market:
     # -- a life ------------------------------------------------------------------------------------------------------
 
     async def step(self) -> None:
-        """One thing happens."""
+        """One thing happens. Now and then somebody new comes, since payers who did not pay are suspended."""
+        if self.steps % 40 == 0:
+            self.newcomer()
+        self.steps += 1
         choice = self.random.random()
-        payer = self.random.choice(self.buyers)
+        payer = self.random.choice(self.buyers[-3:])
         path = self.random.choice(("/before", "/after", "/deferred", "/stream", "/moody"))
         fault = self.random.choice(FAULTS) if self.random.random() < 0.25 else ""
         if path == "/deferred" and fault in UNPAID and self.random.random() < 0.9:
@@ -223,6 +224,14 @@ class Market:
             await self.refund()
         else:
             self.clock.advance(self.random.choice((5, 60, 400)))
+
+    def newcomer(self) -> None:
+        """One more buyer, with a wallet, a budget and a book of its own."""
+        key = PrivateKey(self.random.randbytes(32))
+        home = self.directory / str(len(self.buyers))
+        wallet = LocalSigner(key)
+        self.buyers.append(Payer(wallet=wallet, budget="$0.01 each, $2 a day", home=home, clock=self.clock))
+        self.addresses.append(key.address_bytes)
 
     async def refund(self) -> None:
         rows = [p.row() for p in self.ledger.state.payments.values()]

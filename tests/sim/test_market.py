@@ -9,7 +9,8 @@ import pytest
 from tests.sim.market import Market, seed_from
 
 pytestmark = pytest.mark.anyio
-STEPS = int(os.environ.get("MARKET_SIM_STEPS", "400"))
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+STEPS = int(os.environ.get("MARKET_SIM_STEPS") or (3_000 if LONG else 400))
 
 
 async def test_a_market_with_faults_comes_to_rest_with_every_book_in_agreement(
