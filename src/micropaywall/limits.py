@@ -93,6 +93,8 @@ BOOK_RECENT_MAX: Final = 32_768
 """Reservations whose row numbers the writer remembers, to capture them without looking them up."""
 BOOK_READERS: Final = 4
 """Threads that read from a SQLite book, each with a connection of its own."""
+PRUNE_ROWS: Final = 200
+"""Responses that one commit of `ledger prune` looks at: servers wait some milliseconds for it, not for all of it."""
 SETTLEMENTS_PER_BATCH_MAX: Final = 200
 EXPOSURE_ATOMIC_DEFAULT: Final = 1_000_000
 """Delivered and unsettled per payer in `deferred` mode: one dollar of a 6-decimals token."""

@@ -1,4 +1,4 @@
-"""``micropaywall ledger backup|restore``: copies of the seller's book."""
+"""``micropaywall ledger backup|restore|prune``: copies of the seller's book, and what it need not keep."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from micropaywall.cli.options import config_option
 from micropaywall.cli.output import Output, json_option, local_time
 from micropaywall.core.export import rfc3339
 
-__all__ = ["backup", "restore"]
+__all__ = ["backup", "prune", "restore"]
 
 
 def book_file(config_file: Path | None) -> Path:
@@ -73,3 +73,22 @@ def restore(out: Output, source: Path, config_file: Path | None) -> None:
             "presented again and be served a second time.",
             indent="  ",
         )
+
+
+@click.command()
+@config_option
+@json_option
+def prune(out: Output, config_file: Path | None) -> None:
+    """Erase stored responses that are older than `ledger.response_retention_s`, while servers go on.
+
+    What was paid and delivered stays in the book, and a payment stays used; only its response is not sent again. Responses
+    of payments whose outcome is still open are kept.
+    """
+    from micropaywall.ledger.prune import prune as erase
+    from micropaywall.settings import load_settings
+
+    keep_s = load_settings(config_file).settings.ledger.response_retention_s
+    book = book_file(config_file)
+    done = erase(book, now_ms=time.time_ns() // 1_000_000, keep_responses_s=keep_s)
+    out.document({"book": str(book), "responses": done.responses, "bytes": done.bytes})
+    out.check(True, f"{done.responses:,} responses erased, {done.bytes:,} bytes; the file reuses the space")

@@ -37,6 +37,7 @@ _CARE: Final = "micropaywall.cli.book_care"
         "export": Member(f"{__name__}:export", "The transaction log as JSON, JSON Lines or CSV."),
         "backup": Member(f"{_CARE}:backup", "Copy the book while servers go on."),
         "restore": Member(f"{_CARE}:restore", "Put a copy back in its place."),
+        "prune": Member(f"{_CARE}:prune", "Erase stored responses whose time is over."),
     },
 )
 def ledger() -> None:
