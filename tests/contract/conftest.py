@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.kit.ledgers import open_kind
 
 from micropaywall.ledger.port import Ledger
-from tests.kit.ledgers import open_kind
 
 
 @pytest.fixture(params=["memory", "sqlite"])

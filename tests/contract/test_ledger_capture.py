@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import pytest
+from tests.kit.ledgers import EXPIRY, LEASE, NOW, RESPONSE, SECOND, capture, end_settle, key_of, release, reserve
 
 from micropaywall import limits
 from micropaywall.core import book
@@ -13,7 +14,6 @@ from micropaywall.core.lives import ChargeState, PaymentState
 from micropaywall.core.model import Rejected, StoredResponse
 from micropaywall.errors import LedgerError
 from micropaywall.ledger.port import Ledger
-from tests.kit.ledgers import EXPIRY, LEASE, NOW, RESPONSE, SECOND, capture, end_settle, key_of, release, reserve
 
 pytestmark = pytest.mark.anyio
 

@@ -7,12 +7,6 @@ import dataclasses
 from typing import Any
 
 import pytest
-
-from micropaywall.core import book
-from micropaywall.core.lives import ChargeState, PaymentState
-from micropaywall.core.model import Rejected, Unknown
-from micropaywall.errors import LedgerError
-from micropaywall.ledger.port import Ledger
 from tests.kit.ledgers import (
     EXPIRY,
     LEASE,
@@ -27,6 +21,12 @@ from tests.kit.ledgers import (
     release,
     reserve,
 )
+
+from micropaywall.core import book
+from micropaywall.core.lives import ChargeState, PaymentState
+from micropaywall.core.model import Rejected, Unknown
+from micropaywall.errors import LedgerError
+from micropaywall.ledger.port import Ledger
 
 pytestmark = pytest.mark.anyio
 

@@ -6,13 +6,13 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.kit.ledgers import NOW, SECOND, capture, end_settle, key_of, moved, new_id, release, reserve
 
 from micropaywall.core import book
 from micropaywall.core.lives import ChargeState, PaymentState
 from micropaywall.core.model import Rejected, Unknown
 from micropaywall.errors import LedgerError
 from micropaywall.ledger.port import Ledger
-from tests.kit.ledgers import NOW, SECOND, capture, end_settle, key_of, moved, new_id, release, reserve
 
 pytestmark = pytest.mark.anyio
 

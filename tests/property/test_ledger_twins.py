@@ -7,11 +7,11 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tests.kit.ledger_twins import Twins, check_invariants
+from tests.kit.ledgers import LEASE, NOW, RESPONSE, capture, end_settle, moved, refund, release, reserve
 
 from micropaywall.core import book
 from micropaywall.core.model import Rejected, Unknown
-from tests.kit.ledger_twins import Twins, check_invariants
-from tests.kit.ledgers import LEASE, NOW, RESPONSE, capture, end_settle, moved, refund, release, reserve
 
 NAMES = st.sampled_from(["a", "b", "c", "account"])
 OWNERS = st.sampled_from(["w1", "w2"])

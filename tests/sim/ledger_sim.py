@@ -6,11 +6,12 @@ import random
 from collections import Counter
 from typing import Any
 
+from tests.kit.ledger_twins import Twins, check_invariants
+from tests.kit.ledgers import LEASE, NOW, RESPONSE, capture, end_settle, moved, refund, release, reserve
+
 from micropaywall.core import book
 from micropaywall.core.lives import PaymentState
 from micropaywall.core.model import Rejected, Unknown
-from tests.kit.ledger_twins import Twins, check_invariants
-from tests.kit.ledgers import LEASE, NOW, RESPONSE, capture, end_settle, moved, refund, release, reserve
 
 OWNERS = ("w1", "w2", "w3")
 MODES = ("before", "after", "deferred")

@@ -6,10 +6,10 @@ import os
 from collections import Counter
 
 import pytest
+from tests.sim.ledger_sim import Simulation
 
 from micropaywall.core.lives import PaymentState
 from micropaywall.ledger.accounts import ENTRY_KINDS
-from tests.sim.ledger_sim import Simulation
 
 REPLAY = os.environ.get("LEDGER_SIM_SEED")
 """Set it to the seed that a failure printed."""
