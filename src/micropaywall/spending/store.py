@@ -63,6 +63,7 @@ class SpendingStore:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._db = open_database(path)
+        self._file = _file_at(path)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -85,6 +86,7 @@ class SpendingStore:
         Raises BudgetExceeded, KillSwitchOn.
         """
         with self._write() as db:
+            self._check_file()
             _check_kill_switch(db)
             if draft.call_key:
                 found = _find_call(db, draft.agent, draft.call_key)
@@ -106,6 +108,7 @@ class SpendingStore:
         Raises KillSwitchOn, or PolicyRefused when the reservation was given up meanwhile: then it must not be sent.
         """
         with self._write() as db:
+            self._check_file()
             _check_kill_switch(db)
             now_ms = self._tick(db)
             changed = db.execute(
@@ -302,12 +305,31 @@ class SpendingStore:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
 
+    def _check_file(self) -> None:
+        """Before money is promised: what is written must be where other processes, and the next start, will look."""
+        if _file_at(self.path) != self._file:
+            raise StoreUnavailable(
+                "the spending store was deleted or replaced while it was in use; nothing is paid from a forgotten budget",
+                received=str(self.path),
+                hint="Restart the program.",
+            )
+
     def _mine(self) -> threading.Lock:
         """The lock of this process; after a fork, with a connection of its own."""
         if self._pid != os.getpid():
             _PARENTS.append(self._db)
             self._lock, self._db, self._pid = threading.Lock(), open_database(self.path), os.getpid()
+            self._file = _file_at(self.path)
         return self._lock
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Which file is at ``path``, or None."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextmanager
