@@ -58,7 +58,7 @@ micropaywall get {escape(_shell(url))}</pre>
 <p class="why">Any x402 client can pay this: the offer is in the <code>PAYMENT-REQUIRED</code> header and in the JSON body.</p>
 <h2>The offer</h2>
 <table>{rows}</table>
-</div><footer>A payment is taken only when the resource answers. The same payment sent again gets the same answer.</footer>
+</div><footer>One payment buys one answer. Sent again, the same payment gets the same answer and is not charged twice.</footer>
 </main></body></html>
 """.encode()
 
