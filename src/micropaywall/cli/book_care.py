@@ -1,4 +1,4 @@
-"""``micropaywall ledger backup|restore|prune``: copies of the seller's book, and what it need not keep."""
+"""``micropaywall ledger balance|backup|restore|prune``: the seller's book as a whole."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import click
 
 from micropaywall.cli.options import config_option
 from micropaywall.cli.output import Output, json_option, local_time
+from micropaywall.cli.screen import Column
 from micropaywall.core.export import rfc3339
 
-__all__ = ["backup", "prune", "restore"]
+__all__ = ["backup", "balance", "prune", "restore"]
 
 
 def book_file(config_file: Path | None) -> Path:
@@ -20,6 +21,32 @@ def book_file(config_file: Path | None) -> Path:
     from micropaywall.settings import load_settings
 
     return path_of(load_settings(config_file).settings.ledger.url)
+
+
+@click.command()
+@config_option
+@json_option
+def balance(out: Output, config_file: Path | None) -> None:
+    """What every account comes to: wallets (what came in), credit (what payers may still draw), income, losses.
+
+    A negative credit was delivered and is not settled yet. Wallets and losses together are credits and income together.
+    """
+    from micropaywall.ledger.balances import balances
+
+    found = balances(book_file(config_file))
+    out.document(
+        [
+            {"account": b.account, "asset": b.asset.id, "amountAtomic": str(b.amount_atomic), "amount": str(b)}
+            for b in found
+        ]
+    )
+    if not found:
+        out.say("Nothing has moved yet.")
+        return
+    out.table(
+        [Column("account", keep="both", least=20), Column("balance", right=True, rigid=True)],
+        [(b.account, str(b)) for b in found],
+    )
 
 
 @click.command()
