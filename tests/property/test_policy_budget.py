@@ -77,11 +77,14 @@ class Oracle:
                 return False
         return True
 
-    def lapse(self) -> None:
+    def lapse(self) -> list[tuple[Paid, int]]:
+        lapsed = []
         for one in self.paid:
             if one.lease_ms is not None and one.lease_ms < self.now_ms:
+                lapsed.append((one, one.lease_ms))
                 one.counted = one.signed = False
                 one.lease_ms = None
+        return lapsed
 
 
 windows: st.SearchStrategy[Window] = st.sampled_from(["payment", "hour", "day", "month", "total"])
@@ -127,14 +130,13 @@ def test_a_payment_is_let_through_exactly_when_the_oracle_says_so(
     mine: tuple[Limit, ...], users: tuple[Limit, ...], script: list[Any]
 ) -> None:
     clock, oracle = ManualClock(), Oracle()
-    oracle.now_ms = clock.now_ms()
     with tempfile.TemporaryDirectory() as place, SpendingStore(Path(place) / "s.db", clock) as store:
         store.set_budget(Budget(users))
         for step in script:
             if step[0] == "time":
                 clock.advance(step[1])
             elif step[0] == "verdict":
-                _conclude(store, oracle, *step[1:])
+                _conclude(store, oracle, clock, *step[1:])
             else:
                 _reserve(store, oracle, clock, mine, users, *step[1:])
 
@@ -152,8 +154,9 @@ def _reserve(
     thousandths: int,
     sign: bool,
 ) -> None:
-    oracle.now_ms = max(oracle.now_ms, clock.now_ms())
-    oracle.lapse()
+    seen_ms = oracle.now_ms
+    oracle.now_ms = max(seen_ms, clock.now_ms())
+    lapsed = oracle.lapse()
     amount = thousandths * 10 ** (asset.decimals - 3)
     changes = {"agent": agent, "host": host, "payee": payee, "asset": asset}
     try:
@@ -174,6 +177,10 @@ def _reserve(
     )
     if row is not None:
         oracle.paid.append(new)
+    else:  # a refusal leaves everything as it was, the time that was seen included
+        oracle.now_ms = seen_ms
+        for one, lease_ms in lapsed:
+            one.counted, one.signed, one.lease_ms = True, True, lease_ms
 
 
 def signed_like(amount: int, asset: Any) -> Any:
@@ -183,10 +190,13 @@ def signed_like(amount: int, asset: Any) -> Any:
     return Shown()
 
 
-def _conclude(store: SpendingStore, oracle: Oracle, index: int, event: PurchaseEvent, moved: Any) -> None:
+def _conclude(
+    store: SpendingStore, oracle: Oracle, clock: ManualClock, index: int, event: PurchaseEvent, moved: Any
+) -> None:
     open_rows = [one for one in oracle.paid if one.row.state is PurchaseState.SIGNED]
     if not open_rows:
         return
     one = open_rows[index % len(open_rows)]
     one.row = store.record(one.row, event, moved)
+    oracle.now_ms = max(oracle.now_ms, clock.now_ms())
     one.counted = not (event is PurchaseEvent.LAPSED or (event is PurchaseEvent.REFUSED and moved == "no"))
