@@ -232,7 +232,8 @@ def test_a_wsgi_body_that_cannot_be_read_whole_is_not_sold(tmp_path: Path, lengt
         assert (status[0][:3], seen) == ("200", [b""])
 
 
-def test_a_wsgi_body_without_a_length_is_cut_at_the_limit(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("length", "most"), [("", 11), ("1000", 0)], ids=["of unknown length", "of known length"])
+def test_a_wsgi_body_beyond_the_limit_is_refused_and_not_read(tmp_path: Path, length: str, most: int) -> None:
     price = {"price": "$1", "bind_body": True, "max_body": 10}
     paywall = Paywall({"POST /sized": price}, ledger=f"sqlite:///{tmp_path}/book.db", background=False)
     wrapped = paywall.wsgi(careless_wsgi)
@@ -240,7 +241,7 @@ def test_a_wsgi_body_without_a_length_is_cut_at_the_limit(tmp_path: Path) -> Non
         "REQUEST_METHOD": "POST",
         "PATH_INFO": "/sized",
         "HTTP_HOST": "seller.test",
-        "HTTP_TRANSFER_ENCODING": "chunked",
+        "CONTENT_LENGTH": length,
         "wsgi.input": io.BytesIO(b"x" * 1_000),
         "wsgi.input_terminated": True,
         "wsgi.url_scheme": "http",
@@ -249,7 +250,7 @@ def test_a_wsgi_body_without_a_length_is_cut_at_the_limit(tmp_path: Path) -> Non
     list(wrapped(environ, lambda line, *_: status.append(line)))
     wrapped.stop()
     assert status[0][:3] == "413"
-    assert environ["wsgi.input"].tell() <= 11
+    assert environ["wsgi.input"].tell() <= most
 
 
 # -- endpoints with prices of their own -------------------------------------------------------------------------------
