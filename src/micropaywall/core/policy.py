@@ -199,7 +199,7 @@ def _judge(offer: Offer, policy: Policy, target: Target, known: HostFacts, *, ca
                 f"{target.authority} asks for payment to another address than before",
                 expected=sorted(pinned),
                 received=offer.pay_to,
-                hint=f"If the seller says so too: micropaywall payments trust {target.authority} {offer.pay_to}",
+                hint="If the seller confirms it, approve it: `micropaywall get` asks on a terminal, clients ask approve=….",
             )
         reasons.append("payee_changed")
     if not known.paid_before:
