@@ -83,6 +83,20 @@ BOOK_LOCK_WAIT_S: Final = 5.0
 """How long a commit waits for another process that is writing to the same SQLite book."""
 BOOK_HOST_LEASE_S: Final = 60
 """A host that has not been seen for so long has let go of a SQLite book."""
+BOOK_HEARTBEAT_S: Final = 10.0
+"""How often a process says that its host has a SQLite book open."""
+SEAL_INTERVAL_S: Final = 5.0
+"""How long a row of the book waits for the hash chain."""
+SEAL_ROWS_MAX: Final = 10_000
+"""Rows under one seal: what `ledger verify` can tell apart."""
+WORDS_INTERVAL_S: Final = 3.0
+"""How often the book's search index is looked after."""
+WORDS_INDEX_ROWS: Final = 2_000
+"""Rows put into the book's search index in one step of the writer: some milliseconds."""
+WORDS_LAG_MAX: Final = 1_000_000
+"""Rows that may wait for the search index while the seller is busy; a search looks at them one by one."""
+PRUNE_INTERVAL_S: Final = 60.0
+"""How often stored responses whose retention is over are erased."""
 BOOK_CACHE_KIB: Final = 65_536
 """Page cache of one SQLite connection, at most: the index of a million replay keys fits in."""
 REPLAY_TAIL_MAX: Final = 32_768

@@ -118,8 +118,9 @@ UPDATE refunds SET state = ?, reason = ?, owner = ?, due_ms = ?, transaction_id 
 
 PAYMENTS_BEGINNING: Final = f"""
 SELECT {PAYMENT_COLUMNS} FROM payments
-WHERE no IN (SELECT payment_no FROM replay_keys WHERE prefix = ? UNION ALL SELECT payment_no FROM replay_tail WHERE prefix = ?)"""
-"""By the first 8 bytes of the replay key. The tail has no index: it is short, and the writer has it in memory."""
+WHERE no IN (SELECT payment_no FROM replay_keys WHERE prefix BETWEEN ? AND ?
+    UNION ALL SELECT payment_no FROM replay_tail WHERE prefix BETWEEN ? AND ?)"""
+"""By the first 8 bytes of the replay key, or by less. The tail has no index: it is short, and the writer has it in memory."""
 PAYMENT_BY_ID: Final = f"SELECT {PAYMENT_COLUMNS} FROM payments WHERE id = ?"
 PAYMENT_BY_NO: Final = f"SELECT {PAYMENT_COLUMNS} FROM payments WHERE no = ?"
 CHARGE_BY_ID: Final = f"SELECT {CHARGE_COLUMNS} FROM charges WHERE id = ?"
@@ -174,3 +175,4 @@ NO_CAP: Final = 2**62 - 1
 """The cap of an exposure that has none."""
 RECORDS_FROM: Final = f"SELECT {CHARGE_COLUMNS} FROM charges WHERE id >= ? ORDER BY id LIMIT ?"
 RECORDS_AFTER: Final = f"SELECT {CHARGE_COLUMNS} FROM charges WHERE id > ? ORDER BY id LIMIT ?"
+RECORDS_BEFORE: Final = f"SELECT {CHARGE_COLUMNS} FROM charges WHERE id < ? ORDER BY id DESC LIMIT ?"

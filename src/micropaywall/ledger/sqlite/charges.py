@@ -16,7 +16,7 @@ from micropaywall.ledger import statements as sql
 from micropaywall.ledger.sqlite.endings import reclaim, release
 from micropaywall.ledger.sqlite.replay import prefix_of
 from micropaywall.ledger.sqlite.rows import Charge, Payment
-from micropaywall.ledger.sqlite.transaction import Spoiled, Transaction, standing
+from micropaywall.ledger.sqlite.transaction import Archived, Spoiled, Transaction, standing
 
 SAME_FIELDS: Final = ("rail", "network", "asset", "payer", "payee", "amount", "instruction", "binding")
 _BUSY_MS: Final = limits.RETRY_AFTER_S * 1000
@@ -30,7 +30,10 @@ _HELD, _SETTLING = PaymentState.HELD, PaymentState.SETTLING
 def reserve(t: Transaction, c: book.Reserve) -> book.Answer:
     if not 0 <= c.charge_amount <= c.amount:
         raise LedgerError("a charge is never more than its payment", expected=c.amount, received=c.charge_amount)
-    known = t.payment_of_key(c.key)
+    try:
+        known = t.payment_of_key(c.key)
+    except Archived:
+        return book.Spent(PaymentState.FINAL, "archived")
     if known is not None:
         return _known(t, c, known)
     if t.suspended(c.payer, c.asset):

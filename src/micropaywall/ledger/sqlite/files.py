@@ -14,6 +14,7 @@ from typing import Final
 from micropaywall import limits
 from micropaywall.errors import ConfigurationError, LedgerInUse, StoreUnavailable
 from micropaywall.ledger import statements as sql
+from micropaywall.ledger.sqlite.transaction import WRITER_SHIFT, Transaction
 
 APPLICATION_ID: Final = 0x6D707762
 """``mpwb``: SQLite's application_id of a book, so that another program's database is never taken for one."""
@@ -143,6 +144,39 @@ def claim(connection: sqlite3.Connection, path: Path, host: str, now_ms: int) ->
     refuse_other_hosts(connection, path, host, now_ms, 0)
     (number,) = connection.execute(sql.NEW_WRITER, (host, now_ms, now_ms)).fetchone()
     return int(number)
+
+
+def open_writer(path: Path, host: str, now_ms: int) -> Transaction:
+    """Connect for writing and register. Raises sqlite3.Error, ConfigurationError or LedgerInUse."""
+    connection = connect(path)
+    try:
+        check_version(path, connection)
+        connection.execute("BEGIN IMMEDIATE")
+        number = claim(connection, path, host, now_ms)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.close()
+        raise
+    return Transaction(connection, number)
+
+
+def close_writer(t: Transaction) -> None:
+    """Let go of the book: no other host has to wait for the heartbeat to end."""
+    try:
+        if not t.broken:
+            t.execute("BEGIN IMMEDIATE")
+            t.change(sql.SEEN, (None, t.base >> WRITER_SHIFT))
+            t.execute("COMMIT")
+    except sqlite3.Error:
+        pass  # then it ends by itself
+    finally:
+        t.connection.close()
+
+
+def writers_seen(connection: sqlite3.Connection, now_ms: int) -> int:
+    """How many writers have the book open, as far as their heartbeats say."""
+    since_ms = now_ms - limits.BOOK_HOST_LEASE_S * 1000
+    return len(connection.execute(sql.OTHERS_SEEN, (since_ms, 0)).fetchall())
 
 
 def refuse_other_hosts(connection: sqlite3.Connection, path: Path, host: str, now_ms: int, own_no: int) -> None:

@@ -19,6 +19,10 @@ class Spoiled(Exception):
     """A command wrote something and then met a contradiction: undo it, alone."""
 
 
+class Archived(Exception):
+    """The replay key belongs to a payment that was archived."""
+
+
 class Transaction:
     """What the commands see of the database. ``begin`` and ``end`` are called around every commit."""
 
@@ -124,13 +128,18 @@ class Transaction:
     # -- load and store ----------------------------------------------------------------------------------------------
 
     def payment_of_key(self, key: bytes) -> Payment | None:
-        """The payment that was made under a replay key."""
+        """The payment that was made under a replay key; Archived when it is no longer in this book."""
+        archived = False
         for no in self.replay.candidates(prefix_of(key)):
             row = self.one(sql.PAYMENT_BY_NO, (no,))
-            if row is not None:
+            if row is None:
+                archived = True  # the beginning of its key stays, and that is enough to refuse it
+            else:
                 payment = Payment(*row)
                 if payment.key == key:
                     return payment
+        if archived:
+            raise Archived
         return None
 
     def payment(self, payment_id: RowId) -> Payment:

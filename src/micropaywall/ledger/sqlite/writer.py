@@ -14,6 +14,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Any, Final
 
 from micropaywall import limits
@@ -44,7 +45,7 @@ RULES: Final[Mapping[type, Callable[[Transaction, Any], book.Answer]]] = {
 }
 
 _LINGER_S: Final = 0.0005
-_IDLE_S: Final = 5.0
+_IDLE_S: Final = 2.0
 _STOP: Final = object()
 
 
@@ -90,12 +91,27 @@ class _Lane:
                     future.set_result(answer)
 
 
-class Writer:
-    """Owns the thread. ``store`` is called in it before every batch; ``idle`` now and then, between batches."""
+class _Post:
+    """The lane of other threads: each of them waits for its own job."""
 
-    def __init__(self, store: Store, idle: Callable[[], None]) -> None:
+    def answer(self, items: list[Any], answers: list[Any]) -> None:
+        for (_, future), answer in zip(items, answers, strict=True):
+            if isinstance(answer, BaseException):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+
+class Writer:
+    """Owns the thread. In it, ``store`` is called before every batch, ``between`` after it and when nothing waits: with
+    whether nothing waits; it returns whether it wants to be called again at once.
+    """
+
+    def __init__(self, store: Store, between: Callable[[bool], bool]) -> None:
         self._store = store
-        self._idle = idle
+        self._between = between
+        self._threads = _Post()
+        self.commands = 0
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._lanes: dict[asyncio.AbstractEventLoop, _Lane] = {}
         self._closed = False
@@ -114,6 +130,15 @@ class Writer:
             lane = self._lanes[loop] = _Lane(loop, self._queue)
         return lane.send(work)
 
+    def post(self, job: Job) -> Future[Any]:
+        """Queue a job from another thread."""
+        future: Future[Any] = Future()
+        if self._closed:
+            future.set_exception(StoreUnavailable("the book is closed"))
+        else:
+            self._queue.put((self._threads, [(job, future)]))
+        return future
+
     def close(self) -> None:
         """Finish what was handed over, then end the thread. Blocks."""
         if not self._closed:
@@ -125,21 +150,19 @@ class Writer:
 
     def _run(self) -> None:
         stopping = False
-        looked = time.monotonic()
+        more = False
         while not stopping:
             try:
-                batch = [self._queue.get(timeout=_IDLE_S)]
+                batch = [self._queue.get(timeout=0.001 if more else _IDLE_S)]
             except queue.Empty:
-                batch = []
-            else:
-                if self._last_size > 1:
-                    time.sleep(_LINGER_S)  # under load: a little later, more rows share the commit
-                stopping = self._gather(batch)
+                more = self._between(True)
+                continue
+            if self._last_size > 1:
+                time.sleep(_LINGER_S)  # under load: a little later, more rows share the commit
+            stopping = self._gather(batch)
             if batch:
                 self._serve(batch)
-            if time.monotonic() - looked > _IDLE_S:
-                looked = time.monotonic()
-                self._idle()
+                more = self._between(False)
 
     def _gather(self, batch: list[tuple[_Lane, list[Item]]]) -> bool:
         """Take what else waits, up to a commit's worth; whether the end was among it."""
@@ -163,6 +186,7 @@ class Writer:
     def _serve(self, batch: list[tuple[_Lane, list[Item]]]) -> None:
         works = [work for _, items in batch for work, _ in items]
         answers = self._answers(works)
+        self.commands += len(works)
         lanes: dict[_Lane, tuple[list[Item], list[Any]]] = {}
         at = 0
         for lane, items in batch:
@@ -179,7 +203,7 @@ class Writer:
             return commit(*self._store(), works)
         except MicropaywallError as error:
             return [error] * len(works)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the top frame of a thread: nobody may wait for ever
             return [LedgerError(f"the book's writer failed: {type(error).__name__}: {error}")] * len(works)
 
 

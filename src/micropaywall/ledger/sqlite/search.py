@@ -1,0 +1,90 @@
+# ruff: noqa: S608
+"""Finding payments and charges by payer, endpoint, agent or transaction, in time that does not grow with the book.
+
+``words`` is filled behind the commits, when there is time, or when too much has piled up: random index pages in every
+commit would cost a paid request more than everything else that the book does for it. What is newer than that is looked at
+row by row; how much that can be is bounded (`limits.WORDS_LAG_MAX`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from micropaywall import limits
+from micropaywall.ids import RowId
+from micropaywall.ledger.sqlite.chain import head_of
+from micropaywall.ledger.sqlite.transaction import WRITER_SHIFT, Transaction
+
+NEWEST: Final = RowId(b"\xff" * 16)
+"""Before which every id lies."""
+
+_SOURCES: Final = (
+    ("payer", "payments", "payer", "id"),
+    ("endpoint", "charges", "endpoint", "id"),
+    ("agent", "charges", "agent", "id"),
+)
+
+
+def missing(connection: sqlite3.Connection) -> list[tuple[int, int, int]]:
+    """For each writer with rows that are not in ``words``: its number, the last number that is, the last that there is."""
+    found = []
+    for writer_no, indexed_no in connection.execute("SELECT no, indexed_no FROM writers").fetchall():
+        head = head_of(connection, writer_no)
+        start = max(indexed_no, writer_no << WRITER_SHIFT)
+        if head > start:
+            found.append((writer_no, start, head))
+    return found
+
+
+def index_some(t: Transaction, writer_no: int, head: int) -> bool:
+    """Put the next rows of a writer into ``words``; whether it is done up to ``head``."""
+    row = t.one("SELECT indexed_no FROM writers WHERE no = ?", (writer_no,))
+    start = max(row[0] if row else head, writer_no << WRITER_SHIFT)
+    end = min(head, start + limits.WORDS_INDEX_ROWS)
+    for name, table, column, id_ in _SOURCES:
+        t.execute(
+            f"INSERT INTO words (word, id) SELECT '{name}:' || {column}, {id_} FROM {table} "
+            f"WHERE no > ? AND no <= ? AND {column} <> '' ORDER BY 1, 2 ON CONFLICT DO NOTHING",
+            (start, end),
+        )
+    t.execute(
+        "INSERT INTO words (word, id) SELECT 'transaction:' || p.transaction_id, p.id FROM journal j "
+        "JOIN payments p ON p.no = j.payment_no WHERE j.no > ? AND j.no <= ? AND j.kind = 'settled' "
+        "AND p.transaction_id <> '' ORDER BY 1, 2 ON CONFLICT DO NOTHING",
+        (start, end),
+    )
+    t.execute("UPDATE writers SET indexed_no = ? WHERE no = ? AND indexed_no < ?", (end, writer_no, end))
+    return end >= head
+
+
+def forget(t: Transaction, first_no: int, last_no: int) -> None:
+    """Take rows that are about to be deleted out of ``words``."""
+    for name, table, column, id_ in (*_SOURCES, ("transaction", "payments", "transaction_id", "id")):
+        t.execute(
+            f"DELETE FROM words WHERE (word, id) IN (SELECT '{name}:' || {column}, {id_} FROM {table} "
+            f"WHERE no BETWEEN ? AND ?)",
+            (first_no, last_no),
+        )
+
+
+def find(connection: sqlite3.Connection, name: str, value: str, *, before: RowId, limit: int) -> list[RowId]:
+    """Ids of the newest ``limit`` rows with that value and an id below ``before``, the newest first."""
+    rows = connection.execute(
+        "SELECT id FROM words WHERE word = ? AND id < ? ORDER BY id DESC LIMIT ?", (f"{name}:{value}", before, limit)
+    )
+    found = {row[0] for row in rows}
+    for _, start, head in missing(connection):
+        found.update(row[0] for row in connection.execute(_UNINDEXED[name], (start, head, value, before)))
+    return sorted(found, reverse=True)[:limit]
+
+
+_UNINDEXED: Final = {
+    name: f"SELECT {id_} FROM {table} WHERE no > ? AND no <= ? AND {column} = ? AND id < ?"
+    for name, table, column, id_ in _SOURCES
+} | {
+    "transaction": "SELECT p.id FROM journal j JOIN payments p ON p.no = j.payment_no "
+    "WHERE j.no > ? AND j.no <= ? AND j.kind = 'settled' AND p.transaction_id = ? AND p.id < ?"
+}
+WORDS: Final = tuple(_UNINDEXED)
+"""By what one can search."""
