@@ -37,9 +37,9 @@ def busy_elsewhere() -> float:
 
 
 def require_linux() -> None:
-    """The HTTP benchmarks pin processes and read /proc."""
+    """The benchmarks pin processes and read /proc."""
     if not sys.platform.startswith("linux") or len(os.sched_getaffinity(0)) < 2:
-        raise SystemExit("the HTTP benchmarks need Linux and two cores; use --only micro,book elsewhere")
+        raise SystemExit("the benchmarks need Linux and two cores")
 
 
 def describe() -> dict[str, object]:
