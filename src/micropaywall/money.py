@@ -66,7 +66,9 @@ class Money:
             raise PriceError("an amount is a whole number of atomic units", received=repr(self.amount_atomic))
         if not 0 <= self.amount_atomic <= MAX_ATOMIC:
             raise PriceError(
-                "an amount is between 0 and 2^62-1 atomic units", expected=f"0..{MAX_ATOMIC}", received=self.amount_atomic
+                "an amount is between 0 and 2^62-1 atomic units",
+                expected=f"0..{MAX_ATOMIC}",
+                received=self.amount_atomic,
             )
 
     @property
