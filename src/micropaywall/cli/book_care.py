@@ -7,12 +7,15 @@ from pathlib import Path
 
 import click
 
+from micropaywall.cli.exits import ExitCode
 from micropaywall.cli.options import config_option
 from micropaywall.cli.output import Output, json_option, local_time
 from micropaywall.cli.screen import Column
+from micropaywall.cli.times import MOMENT
 from micropaywall.core.export import rfc3339
+from micropaywall.errors import StoreUnavailable
 
-__all__ = ["backup", "balance", "prune", "restore"]
+__all__ = ["backup", "balance", "prune", "restore", "verify"]
 
 
 def book_file(config_file: Path | None) -> Path:
@@ -103,19 +106,93 @@ def restore(out: Output, source: Path, config_file: Path | None) -> None:
 
 
 @click.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="[FILE]")
+@click.option(
+    "--expect", default="", metavar="HASH", help="The head that an earlier proof named: it must still be there."
+)
 @config_option
 @json_option
-def prune(out: Output, config_file: Path | None) -> None:
+def verify(out: Output, file: Path | None, expect: str, config_file: Path | None) -> int:
+    """Prove the book, or the backup or archive FILE: rows, double entry, hash chain. Servers may go on.
+
+    Whoever can write to the file can write a chain that fits. Keep the head that this prints somewhere else now and then, and
+    give it to --expect later: a book that was rewritten does not contain it. The exit code is 1 when something is wrong.
+    """
+    from micropaywall.ledger.verify import verify as prove
+
+    book = file or book_file(config_file)
+    if not book.is_file():
+        raise StoreUnavailable(f"there is no book at {book} yet", hint="micropaywall serve --sandbox")
+    report = prove(book, expect=expect)
+    out.document(
+        {
+            "book": str(book),
+            "ok": report.ok,
+            "payments": report.payments,
+            "deliveries": report.charges,
+            "entries": report.entries,
+            "seals": report.seals,
+            "unsealedRows": report.unsealed_rows,
+            "head": report.head or None,
+            "findings": [{"check": finding.check, "what": finding.what} for finding in report.findings],
+        }
+    )
+    for finding in report.findings:
+        out.check(False, f"{finding.check}: {finding.what}")
+    if report.ok:
+        out.check(True, "the book adds up, and the hash chain is whole")
+    out.pairs(
+        [
+            ("book", str(book)),
+            ("rows", f"{report.payments:,} payments, {report.charges:,} deliveries, {report.entries:,} entries"),
+            ("chain", f"{report.seals:,} seals; {report.unsealed_rows:,} rows of the last seconds have none yet"),
+            ("head", report.head or "none yet"),
+        ]
+    )
+    return ExitCode.DONE if report.ok else ExitCode.FOUND_WRONG
+
+
+@click.command()
+@click.option(
+    "--archive-to",
+    "archive_to",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also move finished payments into this archive, which is a book of its own.",
+)
+@click.option("--before", type=MOMENT, metavar="TIME", help="Archive what is older. Default: `ledger.retention_days`.")
+@config_option
+@json_option
+def prune(out: Output, archive_to: Path | None, before: int | None, config_file: Path | None) -> None:
     """Erase stored responses that are older than `ledger.response_retention_s`, while servers go on.
 
     What was paid and delivered stays in the book, and a payment stays used; only its response is not sent again. Responses
-    of payments whose outcome is still open are kept.
+    of payments whose outcome is still open are kept. With --archive-to, payments that are finished and old move into another
+    file; the book keeps what proves them and what keeps them from being spent again.
     """
     from micropaywall.ledger.prune import prune as erase
     from micropaywall.settings import load_settings
 
-    keep_s = load_settings(config_file).settings.ledger.response_retention_s
+    settings, now_ms = load_settings(config_file).settings.ledger, time.time_ns() // 1_000_000
+    if before is None and settings.retention_days:
+        before = now_ms - settings.retention_days * 86_400_000
+    if archive_to is not None and before is None:
+        raise click.UsageError("--archive-to needs --before, or ledger.retention_days in the configuration.")
     book = book_file(config_file)
-    done = erase(book, now_ms=time.time_ns() // 1_000_000, keep_responses_s=keep_s)
-    out.document({"book": str(book), "responses": done.responses, "bytes": done.bytes})
+    done = erase(book, now_ms=now_ms, keep_responses_s=settings.response_retention_s)
+    moved = None
+    if archive_to is not None and before is not None:
+        from micropaywall.ledger.archive import archive
+
+        moved = archive(book, archive_to, before_ms=before)
+    out.document(
+        {
+            "book": str(book),
+            "responses": done.responses,
+            "bytes": done.bytes,
+            "archived": None if moved is None else {"payments": moved.payments, "deliveries": moved.charges},
+        }
+    )
     out.check(True, f"{done.responses:,} responses erased, {done.bytes:,} bytes; the file reuses the space")
+    if moved is not None:
+        out.check(True, f"{moved.payments:,} payments and {moved.charges:,} deliveries moved to {archive_to}")

@@ -35,6 +35,7 @@ _CARE: Final = "micropaywall.cli.book_care"
         "list": Member(f"{__name__}:list_", "The latest deliveries, one line each."),
         "show": Member(f"{__name__}:show", "One payment: its money, its deliveries, its refunds."),
         "balance": Member(f"{_CARE}:balance", "What every account comes to."),
+        "verify": Member(f"{_CARE}:verify", "Prove that the book adds up and was not changed."),
         "export": Member(f"{__name__}:export", "The transaction log as JSON, JSON Lines or CSV."),
         "backup": Member(f"{_CARE}:backup", "Copy the book while servers go on."),
         "restore": Member(f"{_CARE}:restore", "Put a copy back in its place."),

@@ -14,6 +14,7 @@ from micropaywall.core.lives import PaymentState
 from micropaywall.core.purchase import PurchaseRow
 from micropaywall.errors import BudgetExceeded, PaymentOutcomeUnknown
 from micropaywall.ledger.port import Ledger
+from micropaywall.ledger.verify import verify
 from micropaywall.proto import x402
 from micropaywall.proto.headers import encode_header
 from micropaywall.rails.exact.buyer import ExactBuyer
@@ -163,6 +164,7 @@ def proof(scene: Scene) -> None:
     stage = scene.stage
     with stage.step("proof", "The seller's book adds up") as step:
         scene.seller.kill()
+        report = verify(scene.home / "ledger.db")
         records = [record for record in scene.records() if record.status == "success"]
         buyer, seller = scene.balances()
         stage.pairs(
@@ -172,7 +174,8 @@ def proof(scene: Scene) -> None:
                 ("the buyer has", f"{buyer}"),
             ]
         )
-        step.facts.update(deliveries=len(records), buyer=str(buyer), seller=str(seller))
+        step.facts.update(deliveries=len(records), buyer=str(buyer), seller=str(seller), head=report.head)
+        stage.check(report.ok, "double entry comes to zero, and the hash chain is whole")
         stage.check(
             seller.amount_atomic - 1_000_000_000 == len(records) * _PRICE == 1_000_000_000 - buyer.amount_atomic,
             "what was delivered is what was paid, to the last atomic unit",

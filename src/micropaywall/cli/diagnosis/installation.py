@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import os
 import sqlite3
@@ -130,21 +129,18 @@ def _book(settings: Settings) -> Iterator[Finding]:
     if not file.exists():
         yield note("ledger", f"there is no seller's book yet ({file})")
         return
+    from micropaywall.ledger.verify import verify
+
     try:
-        yield asyncio.run(_readable(settings, file))
+        report = verify(file)
     except MicropaywallError as error:
-        yield bad(
-            "ledger", f"the book {file}: {error.detail}", error.hint or "micropaywall ledger verify", code=error.code
-        )
-
-
-async def _readable(settings: Settings, file: Path) -> Finding:
-    book = await parts.open_book(settings)
-    try:
-        count = sum([1 async for _ in book.records()])
-    finally:
-        await book.close()
-    return good("ledger", f"the book can be read: {file}, {count} deliveries", deliveries=count)
+        yield bad("ledger", f"the book {file}: {error.detail}", error.hint, code=error.code)
+        return
+    for finding in report.findings:
+        yield bad("ledger", f"the book {file}, {finding.check}: {finding.what}", "micropaywall ledger verify")
+    if report.ok:
+        facts = {"payments": report.payments, "deliveries": report.charges}
+        yield good("ledger", f"the book adds up: {file}, {report.charges:,} deliveries", **facts)
 
 
 def _spending() -> Iterator[Finding]:
