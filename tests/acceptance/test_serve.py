@@ -153,3 +153,12 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
         done = run(tmp_path, "serve", "--sandbox", "--port", str(seller.told["port"]))
         assert done.code == 2
         assert "cannot listen on" in done.err
+
+
+def test_a_response_is_kept_as_long_as_the_configuration_says(tmp_path: Path) -> None:
+    (tmp_path / "shop.toml").write_text("[ledger]\nresponse_retention_s = 1\n")
+    with serving(tmp_path, "--sandbox", "--config", str(tmp_path / "shop.toml")) as seller:
+        assert run(tmp_path, "get", seller.url + "/api/resource").code == 0
+        time.sleep(1.1)
+        pruned = run(tmp_path, "ledger", "prune", "--config", str(tmp_path / "shop.toml"), "--json").json
+    assert pruned["responses"] == 1

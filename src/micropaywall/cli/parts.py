@@ -72,6 +72,7 @@ def make_paywall(loaded: Loaded, routes: Sequence[Route], *, sandbox: bool) -> P
         held_body_memory_bytes=seller.held_body_memory_bytes,
         held_body_disk_bytes=seller.held_body_disk_bytes,
         stored_response_bytes=seller.stored_response_bytes,
+        response_retention_s=settings.ledger.response_retention_s,
         settle_timeout_s=seller.settle_timeout_s,
         observer=LogObserver(),
         rail_options=rail_options(loaded),
@@ -82,7 +83,7 @@ async def open_book(settings: Settings) -> Ledger:
     """The seller's book."""
     from micropaywall.ledger import open_ledger
 
-    return await open_ledger(settings.ledger.url or None)
+    return await open_ledger(settings.ledger.url or None, response_retention_s=settings.ledger.response_retention_s)
 
 
 def sandbox_network(settings: Settings) -> Network:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from micropaywall import home
+from micropaywall import home, limits
 from micropaywall.clock import Clock
 from micropaywall.errors import ConfigurationError
 from micropaywall.ledger.port import Ledger
@@ -30,11 +30,19 @@ def path_of(url: str | None) -> Path:
     )
 
 
-async def open_ledger(url: str | None = None, *, assets: Iterable[Asset] = (), clock: Clock | None = None) -> Ledger:
+async def open_ledger(
+    url: str | None = None,
+    *,
+    assets: Iterable[Asset] = (),
+    clock: Clock | None = None,
+    response_retention_s: int = limits.RESPONSE_RETENTION_S,
+) -> Ledger:
     """Open (or begin) the book at ``url``; ``assets`` are those whose amounts its transaction log writes in whole units.
+
+    Responses are kept for ``response_retention_s``, for a retry with the same payment.
 
     Raises ConfigurationError, LedgerInUse (another host has it) or StoreUnavailable.
     """
     from micropaywall.ledger.sqlite import SqliteLedger
 
-    return await SqliteLedger.open(path_of(url), assets=assets, clock=clock)
+    return await SqliteLedger.open(path_of(url), assets=assets, clock=clock, response_retention_s=response_retention_s)

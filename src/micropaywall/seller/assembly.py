@@ -32,8 +32,9 @@ def open_rails(
     return tuple(opened)
 
 
-async def open_ledger(url: str | None, rails: Sequence[Rail], clock: Clock) -> Ledger:
+async def open_ledger(url: str | None, rails: Sequence[Rail], clock: Clock, *, response_retention_s: int) -> Ledger:
     """The book at ``url`` (``sqlite:///path``), or the user's own (``<home>/ledger.db``) when it is None."""
     from micropaywall.ledger import open_ledger as opening
 
-    return await opening(url, assets={rail.seller.asset for rail in rails}, clock=clock)
+    assets = {rail.seller.asset for rail in rails}
+    return await opening(url, assets=assets, clock=clock, response_retention_s=response_retention_s)

@@ -50,8 +50,9 @@ class Paywall:
     ``rails`` names the ways to pay (default: the sandbox network only) or holds finished `rails.port.Rail` objects.
     ``ledger`` is ``sqlite:///path`` or an open Ledger; default: the user's own book. ``public_url`` is the origin that buyers
     see (``https://api.example.com``), needed behind a reverse proxy. The ``…_bytes`` bound a response that waits for its settlement
-    in memory and on disk, and one that is kept for a retry. ``background`` runs settlement and recovery in this
-    process; turn it off when ``micropaywall worker`` does it. ``observer`` is told of what happens (`observe`).
+    in memory and on disk, and one that is kept for a retry: for ``response_retention_s``, in a book that is opened here.
+    ``background`` runs settlement and recovery in this process; turn it off when ``micropaywall worker`` does it. ``observer`` is
+    told of what happens (`observe`).
 
     Nothing is opened until the first request or `start`. Raises ConfigurationError for anything that cannot work.
     """
@@ -68,6 +69,7 @@ class Paywall:
         held_body_memory_bytes: int = limits.HELD_BODY_MEMORY_BYTES_MAX,
         held_body_disk_bytes: int = limits.HELD_BODY_DISK_BYTES_MAX,
         stored_response_bytes: int = limits.STORED_RESPONSE_BYTES_MAX,
+        response_retention_s: int = limits.RESPONSE_RETENTION_S,
         settle_timeout_s: float = limits.SETTLE_TIMEOUT_S,
         background: bool = True,
         clock: Clock | None = None,
@@ -95,6 +97,7 @@ class Paywall:
         self.held_memory_bytes = held_body_memory_bytes
         self.held_disk_bytes = held_body_disk_bytes
         self.stored_bytes = stored_response_bytes
+        self._retention_s = response_retention_s
         self._settle_timeout_s = settle_timeout_s
         self._background = background
         self._starting: asyncio.Lock | None = None
@@ -139,7 +142,7 @@ class Paywall:
         given = self._ledger_given
         self._owned = given is None or isinstance(given, str)
         if given is None or isinstance(given, str):
-            book_ = await open_ledger(given, self.rails, self.clock)
+            book_ = await open_ledger(given, self.rails, self.clock, response_retention_s=self._retention_s)
         else:
             book_ = given
         self.quote_key = await book_.meta("quote_key", secrets.token_bytes(32))
