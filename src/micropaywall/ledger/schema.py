@@ -275,8 +275,8 @@ words: Final = Table(
     Column("id", LargeBinary, primary_key=True),
     sqlite_with_rowid=False,
 )
-"""Where to find: ``payer:…`` and ``transaction:…`` give payments, ``endpoint:…`` and ``agent:…`` charges, in the order of
-time. Filled behind the commits: what is newer than `writers.indexed_no` is found by looking at it.
+"""Where to find: ``payer:…``, ``endpoint:…`` and ``agent:…`` give charges, ``transaction:…`` payments, in the order of time.
+Filled behind the commits: what is newer than `writers.indexed_no` is found by looking at it.
 """
 
 seals: Final = Table(

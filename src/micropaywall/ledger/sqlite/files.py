@@ -6,7 +6,9 @@ import json
 import os
 import platform
 import sqlite3
+import time
 import uuid
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -31,9 +33,29 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     if read_only:
         connection.execute("PRAGMA query_only = 1")
     else:
-        connection.execute("PRAGMA journal_mode = WAL")
+        patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"))
         connection.execute("PRAGMA synchronous = FULL")
     return connection
+
+
+def patiently(attempt: Callable[[], object]) -> None:
+    """Do what needs a lock, again and again in small steps while another process has it.
+
+    SQLite's own steps grow to 100 ms, and for a change of the journal's mode it does not wait at all: several workers that
+    start on a new book make that change at the same moment.
+    """
+    deadline = time.monotonic() + limits.BOOK_LOCK_WAIT_S
+    wait_s = 0.0002
+    while True:
+        try:
+            attempt()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(wait_s)
+            wait_s = min(wait_s * 2, 0.005)
+        else:
+            return
 
 
 def prepare(path: Path) -> None:
@@ -154,6 +176,7 @@ def open_writer(path: Path, host: str, now_ms: int) -> Transaction:
         connection.execute("BEGIN IMMEDIATE")
         number = claim(connection, path, host, now_ms)
         connection.execute("COMMIT")
+        connection.execute("PRAGMA busy_timeout = 0")  # from here on `patiently` waits
     except BaseException:
         connection.close()
         raise
@@ -164,7 +187,7 @@ def close_writer(t: Transaction) -> None:
     """Let go of the book: no other host has to wait for the heartbeat to end."""
     try:
         if not t.broken:
-            t.execute("BEGIN IMMEDIATE")
+            patiently(lambda: t.execute("BEGIN IMMEDIATE"))
             t.change(sql.SEEN, (None, t.base >> WRITER_SHIFT))
             t.execute("COMMIT")
     except sqlite3.Error:

@@ -13,7 +13,7 @@ from micropaywall import limits
 from micropaywall.clock import Clock, SystemClock
 from micropaywall.core.book import Answer, ChargeRow, Command, PaymentRow, Record, RefundRow, Work
 from micropaywall.core.model import StoredResponse
-from micropaywall.errors import LedgerCorrupt, MicropaywallError, StoreUnavailable
+from micropaywall.errors import LedgerCorrupt, LedgerInUse, MicropaywallError, StoreUnavailable
 from micropaywall.ids import ReplayKey, RowId
 from micropaywall.ledger import statements as sql
 from micropaywall.ledger.sqlite import files, readers, work
@@ -123,6 +123,8 @@ class SqliteLedger:
                 return idle
         except LedgerCorrupt as error:
             self._corrupt = error
+        except LedgerInUse:
+            self._disconnect()  # whoever connects again is told, for as long as the other host is there
         except (sqlite3.Error, MicropaywallError):
             pass  # the next command meets the same trouble and says so
         return False

@@ -120,13 +120,15 @@ def found(
     connection: sqlite3.Connection, word: str, value: str, *, before: RowId, limit: int
 ) -> list[tuple[RowId, Record]]:
     """The newest records of a payer, endpoint, agent or transaction; see `search`."""
-    ids = search.find(connection, word, value, before=before, limit=limit)
     rows: list[Charge] = []
-    for id_ in ids:
-        if word in ("endpoint", "agent"):
+    if word == "transaction":
+        for id_ in search.find(connection, word, value, before=search.NEWEST, limit=limit):
+            if (of := _payment(connection, id_)) is not None:
+                rows += [Charge(*row) for row in connection.execute(sql.CHARGES_OF, (of.no,))]
+        rows = sorted((charge for charge in rows if charge.id < before), key=lambda c: c.id, reverse=True)
+    else:
+        for id_ in search.find(connection, word, value, before=before, limit=limit):
             rows += [Charge(*row) for row in connection.execute(sql.CHARGE_BY_ID, (id_,))]
-        elif (of := _payment(connection, id_)) is not None:
-            rows += [Charge(*row) for row in connection.execute(sql.CHARGES_OF, (of.no,))]
     return _records(connection, rows[:limit])
 
 

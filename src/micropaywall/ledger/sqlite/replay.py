@@ -114,6 +114,9 @@ class Replay:
                 self._alike[prefix] = tuple(alike[1:])
 
     def _forget_moved(self, moved: int) -> None:
+        if moved <= self._moved:
+            return
+        self._chunks = []  # whoever moved these was quicker
         gone = min(moved - self._moved, len(self._prefixes))
         for at in range(gone):
             self._drop(self._prefixes[at], self._payments[at])
@@ -133,6 +136,8 @@ class Replay:
             self._moving_to = self.last
             step = limits.REPLAY_MOVE_ROWS
             self._chunks = [rows[at : at + step] for at in range(0, len(rows), step)][::-1]
+        if not self._chunks:
+            return  # another process has moved them meanwhile
         chunk = self._chunks[-1]
         if self._executemany(sql.ADD_KEY, chunk).rowcount != len(chunk):
             for prefix, payment_no in chunk:
@@ -143,9 +148,10 @@ class Replay:
 
     def moved(self) -> None:
         """The step has been committed."""
-        self._chunks.pop()
-        if not self._chunks:
-            self._forget_moved(self._moving_to)
+        if self._chunks:
+            self._chunks.pop()
+            if not self._chunks:
+                self._forget_moved(self._moving_to)
 
     def _add_beside(self, prefix: int, payment_no: int) -> None:
         """Two keys with one beginning: a coincidence is kept beside the other, the same key twice is corruption."""

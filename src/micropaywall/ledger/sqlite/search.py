@@ -20,10 +20,11 @@ NEWEST: Final = RowId(b"\xff" * 16)
 """Before which every id lies."""
 
 _SOURCES: Final = (
-    ("payer", "payments", "payer", "id"),
-    ("endpoint", "charges", "endpoint", "id"),
-    ("agent", "charges", "agent", "id"),
+    ("payer", "charges c JOIN payments p ON p.no = c.payment_no", "p.payer"),
+    ("endpoint", "charges c", "c.endpoint"),
+    ("agent", "charges c", "c.agent"),
 )
+"""Word, table and column; all of them find charges, by ``c.no``."""
 
 
 def missing(connection: sqlite3.Connection) -> list[tuple[int, int, int]]:
@@ -42,10 +43,10 @@ def index_some(t: Transaction, writer_no: int, head: int) -> bool:
     row = t.one("SELECT indexed_no FROM writers WHERE no = ?", (writer_no,))
     start = max(row[0] if row else head, writer_no << WRITER_SHIFT)
     end = min(head, start + limits.WORDS_INDEX_ROWS)
-    for name, table, column, id_ in _SOURCES:
+    for name, table, column in _SOURCES:
         t.execute(
-            f"INSERT INTO words (word, id) SELECT '{name}:' || {column}, {id_} FROM {table} "
-            f"WHERE no > ? AND no <= ? AND {column} <> '' ORDER BY 1, 2 ON CONFLICT DO NOTHING",
+            f"INSERT INTO words (word, id) SELECT '{name}:' || {column}, c.id FROM {table} "
+            f"WHERE c.no > ? AND c.no <= ? AND {column} <> '' ORDER BY 1, 2 ON CONFLICT DO NOTHING",
             (start, end),
         )
     t.execute(
@@ -60,10 +61,10 @@ def index_some(t: Transaction, writer_no: int, head: int) -> bool:
 
 def forget(t: Transaction, first_no: int, last_no: int) -> None:
     """Take rows that are about to be deleted out of ``words``."""
-    for name, table, column, id_ in (*_SOURCES, ("transaction", "payments", "transaction_id", "id")):
+    for name, table, column in (*_SOURCES, ("transaction", "payments c", "c.transaction_id")):
         t.execute(
-            f"DELETE FROM words WHERE (word, id) IN (SELECT '{name}:' || {column}, {id_} FROM {table} "
-            f"WHERE no BETWEEN ? AND ?)",
+            f"DELETE FROM words WHERE (word, id) IN (SELECT '{name}:' || {column}, c.id FROM {table} "
+            f"WHERE c.no BETWEEN ? AND ?)",
             (first_no, last_no),
         )
 
@@ -80,8 +81,8 @@ def find(connection: sqlite3.Connection, name: str, value: str, *, before: RowId
 
 
 _UNINDEXED: Final = {
-    name: f"SELECT {id_} FROM {table} WHERE no > ? AND no <= ? AND {column} = ? AND id < ?"
-    for name, table, column, id_ in _SOURCES
+    name: f"SELECT c.id FROM {table} WHERE c.no > ? AND c.no <= ? AND {column} = ? AND c.id < ?"
+    for name, table, column in _SOURCES
 } | {
     "transaction": "SELECT p.id FROM journal j JOIN payments p ON p.no = j.payment_no "
     "WHERE j.no > ? AND j.no <= ? AND j.kind = 'settled' AND p.transaction_id = ? AND p.id < ?"

@@ -9,6 +9,7 @@ rolled back and run again with a savepoint around each command.
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import sqlite3
 import threading
@@ -20,7 +21,7 @@ from typing import Any, Final
 from micropaywall import limits
 from micropaywall.core import book
 from micropaywall.errors import LedgerError, MicropaywallError, Overloaded, StoreUnavailable
-from micropaywall.ledger.sqlite import charges, settlement
+from micropaywall.ledger.sqlite import charges, files, settlement
 from micropaywall.ledger.sqlite.bulk import Bulk
 from micropaywall.ledger.sqlite.transaction import Spoiled, Transaction
 
@@ -44,6 +45,7 @@ RULES: Final[Mapping[type, Callable[[Transaction, Any], book.Answer]]] = {
     book.CancelRefund: settlement.cancel_refund,
 }
 
+_LOG: Final = logging.getLogger("micropaywall.ledger")
 _LINGER_S: Final = 0.0005
 _IDLE_S: Final = 2.0
 _STOP: Final = object()
@@ -155,14 +157,21 @@ class Writer:
             try:
                 batch = [self._queue.get(timeout=0.001 if more else _IDLE_S)]
             except queue.Empty:
-                more = self._between(True)
+                more = self._look_after(idle=True)
                 continue
             if self._last_size > 1:
                 time.sleep(_LINGER_S)  # under load: a little later, more rows share the commit
             stopping = self._gather(batch)
             if batch:
                 self._serve(batch)
-                more = self._between(False)
+                more = self._look_after(idle=False)
+
+    def _look_after(self, *, idle: bool) -> bool:
+        try:
+            return self._between(idle)
+        except Exception:  # noqa: BLE001 - the top frame of a thread: the requests go on, whatever this meets
+            _LOG.exception("the book's upkeep failed")
+            return False
 
     def _gather(self, batch: list[tuple[_Lane, list[Item]]]) -> bool:
         """Take what else waits, up to a commit's worth; whether the end was among it."""
@@ -270,20 +279,9 @@ def _carefully(t: Transaction, work: Any) -> Any:
 
 
 def begin(t: Transaction) -> None:
-    """BEGIN IMMEDIATE, waiting in small steps while another process has the book: SQLite's own steps grow to 100 ms."""
-    deadline = time.monotonic() + limits.BOOK_LOCK_WAIT_S
-    wait_s = 0.0002
-    while True:
-        try:
-            t.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(wait_s)
-            wait_s = min(wait_s * 2, 0.005)
-        else:
-            t.begin()
-            return
+    """BEGIN IMMEDIATE, waiting while another process has the book; then see what it has done."""
+    files.patiently(lambda: t.execute("BEGIN IMMEDIATE"))
+    t.begin()
 
 
 def unavailable(t: Transaction, error: sqlite3.Error) -> StoreUnavailable:
