@@ -1,4 +1,4 @@
-"""A process of its own that works with a book: ``python tests/kit/ledger_process.py MODE PATH …``. Tells what it did in JSON lines."""
+"""A process of its own that works with a book: ``python -m tests.kit.ledger_process MODE PATH …``; tells what it did."""
 
 from __future__ import annotations
 

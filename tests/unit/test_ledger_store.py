@@ -20,7 +20,7 @@ from tests.kit.ledgers import EXPIRY, NOW, SECOND, capture, end_settle, key_of, 
 from micropaywall import limits
 from micropaywall.clock import ManualClock
 from micropaywall.core import book
-from micropaywall.errors import LedgerCorrupt, LedgerInUse, Overloaded, StoreUnavailable
+from micropaywall.errors import LedgerCorrupt, LedgerInUse, MicropaywallError, Overloaded, StoreUnavailable
 from micropaywall.ledger.sqlite import SqliteLedger, files
 from micropaywall.ledger.sqlite.transaction import Transaction
 from micropaywall.ledger.verify import verify
@@ -38,6 +38,19 @@ async def ledger(tmp_path: Path, anyio_backend: str) -> AsyncIterator[SqliteLedg
 async def in_writer(ledger: SqliteLedger, job: Any) -> Any:
     """Run something in the writer's thread, on its connection."""
     return await ledger._writer.send(job)
+
+
+async def refused(attempt: Any) -> Any:
+    """The answer, or the error."""
+    try:
+        return await attempt
+    except MicropaywallError as error:
+        return error
+
+
+def beside(path: Path) -> list[Path]:
+    """The book's files."""
+    return list(path.parent.glob(f"{path.name}*"))
 
 
 async def sells(ledger: SqliteLedger, name: str) -> None:
@@ -135,7 +148,7 @@ async def test_a_book_that_is_gone_is_503_and_is_never_begun_anew(ledger: Sqlite
     await sells(ledger, "known")
     away = tmp_path / "away"
     away.mkdir()
-    for path in tmp_path.glob("ledger.db*"):
+    for path in beside(ledger.path):
         path.rename(away / path.name)
     with pytest.raises(StoreUnavailable, match="gone"):
         await ledger.apply(reserve("new"))
@@ -353,9 +366,9 @@ async def test_a_key_that_has_two_payments_all_the_same_stops_the_book(
     await ledger.close()
     monkeypatch.setattr(limits, "REPLAY_TAIL_MAX", 1)
     again = await open_book(ledger.path)
-    with pytest.raises(LedgerCorrupt):
-        for n in range(10):
-            await again.apply(reserve(f"p{n}"))
+    answers = [await refused(again.apply(reserve(f"p{n}"))) for n in range(10)]
+    assert LedgerCorrupt in [type(answer) for answer in answers]
+    assert isinstance(answers[-1], LedgerCorrupt)
     await again.close()
     assert "replay keys" in {finding.check for finding in verify(ledger.path).findings}
 
@@ -433,5 +446,5 @@ async def test_the_file_belongs_to_its_owner_with_all_that_lies_beside_it(tmp_pa
     ledger = await open_book(tmp_path / "ledger.db")
     await sells(ledger, "a")
     if os.name == "posix":
-        assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("ledger.db*")} == {0o600}
+        assert {path.stat().st_mode & 0o777 for path in beside(ledger.path)} == {0o600}
     await ledger.close()
