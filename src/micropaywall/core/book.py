@@ -161,7 +161,7 @@ class Release:
     response_status: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # frozen would cost time on the hot path; never changed
 class Delivered:
     """The last byte of a response that `Capture` could not keep was handed to the server.
 
@@ -196,7 +196,7 @@ class BeginSettle:
     lease_until_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # frozen would cost time on the hot path; never changed
 class EndSettle:
     """The rail's outcome for a payment that is settling. ``retry_ms``: when to ask again after Unknown."""
 
@@ -264,7 +264,7 @@ Command = ChargeCommand | PaymentCommand | RefundCommand
 # -- answers ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen would cost time on the hot path; never changed
 class Applied:
     """The command took effect now (or had taken effect when the very same command came before).
 

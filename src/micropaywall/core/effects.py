@@ -1,6 +1,7 @@
 """What the seller's flow asks its adapter to do, as typed values, and what comes back.
 
 An effect is yielded by `core.paywall.serve`; the adapter performs it and sends its result in. Results are documented at each.
+Nobody changes one; those of every paid request are not frozen, because a frozen dataclass costs several times as much to make.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class AskPrice:
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Book:
     """Carry out a command in the book. Result: book.Answer."""
 
@@ -53,7 +54,7 @@ class FindResponse:
     charge_id: RowId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Settle:
     """Submit the payment (or ask for it, when it was submitted before) and wait, bounded. Result: Outcome."""
 
@@ -61,7 +62,7 @@ class Settle:
     ask_first: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunHandler:
     """Run the resource, and keep the lease of ``charge_id`` alive meanwhile. Result: Handled.
 
@@ -74,7 +75,7 @@ class RunHandler:
     charge_id: RowId | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stream:
     """Send the head now, with the receipt (None: nothing was paid), then pass the rest through as it comes.
 
@@ -94,7 +95,7 @@ class Now:
     """Result: milliseconds since the epoch."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NoteRequest:
     """Show a rail the request behind a payment (the sandbox reads its faults from it). May raise RequestRefused."""
 
@@ -104,7 +105,7 @@ class NoteRequest:
     headers: Headers
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tell:
     """Tell the observer."""
 
@@ -127,7 +128,7 @@ Effect = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Handled:
     """What the resource answered. ``response`` is None when it streams, or is too large to hold or to keep."""
 
@@ -136,7 +137,7 @@ class Handled:
     response: StoredResponse | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """What goes back to the buyer. ``response`` None: it was streamed already."""
 

@@ -92,7 +92,7 @@ class Offer:
     v1_network: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen would cost time on the hot path; never changed
 class Credential:
     """What a buyer sent: parsed once, raw bytes kept.
 
@@ -110,7 +110,7 @@ class Credential:
     raw: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen would cost time on the hot path; never changed
 class VerifiedPayment:
     """A credential whose signature, amount, payee and window a rail has checked locally.
 
@@ -131,7 +131,7 @@ class VerifiedPayment:
     instruction: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen would cost time on the hot path; never changed
 class StoredResponse:
     """A handler's response, kept so that a retry gets the same bytes. Hop-by-hop headers are not in ``headers``."""
 
@@ -178,7 +178,7 @@ class Unknown:
 Outcome = Settled | Rejected | Unknown
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen would cost time on the hot path; never changed
 class Receipt:
     """What the buyer gets with the response: the decoded PAYMENT-RESPONSE, version-neutral.
 
