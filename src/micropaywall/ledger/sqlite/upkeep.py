@@ -18,8 +18,8 @@ from typing import Any, Final
 from micropaywall import limits
 from micropaywall.clock import Clock
 from micropaywall.errors import MicropaywallError
-from micropaywall.ledger import prune  # the module: it imports this package, too
 from micropaywall.ledger.sqlite import chain, search
+from micropaywall.ledger.sqlite.erasing import erase_some
 from micropaywall.ledger.sqlite.transaction import Transaction
 
 Job = Callable[[Transaction], Any]
@@ -138,4 +138,4 @@ class Upkeep:
 
 
 def _erase(t: Transaction, *, before_ms: int, after: int) -> int | None:
-    return prune.erase_some(t.connection, before_ms=before_ms, after=after, thorough=False).after
+    return erase_some(t.connection, before_ms=before_ms, after=after, thorough=False).after
