@@ -71,6 +71,11 @@ def test_an_application_is_put_behind_the_configured_routes(shop: Path, app: str
         assert seller.stop() == 0
 
 
+def test_an_application_without_any_price_is_not_served(shop: Path) -> None:
+    done = run(shop / "home", "serve", "--sandbox", "--app", "asgi_shop:app", "--port", "0", "--json", cwd=shop)
+    assert (done.code, done.problem["detail"]) == (2, "nothing is priced")
+
+
 def test_ctrl_c_stops_it_without_a_traceback(tmp_path: Path) -> None:
     with serving(tmp_path, "--sandbox") as seller:
         assert seller.stop() == 0
