@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from micropaywall.cli.diagnosis.answer import HttpAnswer, read_saved
-from micropaywall.cli.diagnosis.challenge import Buyer, examine
+from micropaywall.cli.diagnosis.challenge import examine
 from micropaywall.cli.diagnosis.finding import Finding
+from micropaywall.cli.diagnosis.offers import Buyer
 from micropaywall.errors import ConfigurationError
 from micropaywall.sandbox.token import SANDBOX_NETWORK, SANDBOX_TOKEN
 

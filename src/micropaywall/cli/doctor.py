@@ -15,7 +15,7 @@ from micropaywall.cli.output import Output, json_option
 from micropaywall.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from micropaywall.cli.diagnosis.challenge import Buyer
+    from micropaywall.cli.diagnosis.offers import Buyer
 
 __all__ = ["doctor"]
 
@@ -86,7 +86,7 @@ def _examine_url(url: str, method: str) -> list[Finding]:
 
 
 def _buyer() -> Buyer:
-    from micropaywall.cli.diagnosis.challenge import Buyer
+    from micropaywall.cli.diagnosis.offers import Buyer
     from micropaywall.rails import registry
 
     rails = [registry.open_buyer(name, options={}) for name in registry.names()]
