@@ -25,6 +25,7 @@ from micropaywall.core import book
 from micropaywall.core.model import StoredResponse
 from micropaywall.ids import Fingerprint, ReplayKey, row_id
 from micropaywall.ledger.sqlite import SqliteLedger
+from micropaywall.ledger.sqlite.replay import MOVED_UP_TO, prefix_of
 
 ASSET = "eip155:4020402/erc20:0x5c00000000000000000000000000000000000001"
 PAYEE = "0x" + "b2" * 20
@@ -101,7 +102,7 @@ async def measure(path: Path, case: str, *, charges: int, requests: int, concurr
     async def buyer(share: list[tuple[book.Reserve, book.Capture]]) -> None:
         for reserve, capture in share:
             if not isinstance(await ledger.apply(reserve), book.Applied):
-                raise AssertionError("a distinct payment was refused")
+                raise RuntimeError("a distinct payment was refused")  # noqa: TRY004
             await ledger.apply(capture)
 
     await asyncio.gather(*(buyer(warm[n::concurrency]) for n in range(concurrency)))
@@ -118,17 +119,17 @@ def fill(path: Path, charges: int) -> None:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA synchronous = OFF")
     writer = 900_000 << 40
+    connection.create_function("prefix_of", 1, prefix_of, deterministic=True)
+    connection.create_function("old_id", 1, lambda i: row_id(1_700_000_000_000 + i // 10, os.urandom(10)))
     for first in range(1, charges + 1, 100_000):
         last = min(charges, first + 99_999)
         numbers = f"WITH RECURSIVE n (i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n WHERE i < {last})"
-        old_id = "CAST(unhex_id(i) AS BLOB)"
-        connection.create_function("unhex_id", 1, lambda i: row_id(1_700_000_000_000 + i // 10, os.urandom(10)))
         connection.execute("BEGIN")
         connection.execute(
             f"""INSERT INTO payments (no, id, key, state, rail, network, asset, payer, payee, amount, drawn, captured,
                 refunded, mode, dialect, binding, instruction, valid_before_ms, created_ms, settled_ms, transaction_id,
                 reason, attempts, owner)
-            {numbers} SELECT {writer} + i * 4, {old_id}, randomblob(32), 'final', 'exact', 'eip155:4020402', '{ASSET}',
+            {numbers} SELECT {writer} + i * 4, old_id(i), randomblob(32), 'final', 'exact', 'eip155:4020402', '{ASSET}',
                 '0x' || lower(hex(randomblob(20))), '{PAYEE}', 1000, 1000, 1000, 0, 'after', 'x402/2', randomblob(32),
                 randomblob({INSTRUCTION_BYTES}), 1700000300000, 1700000000000 + i / 10, 1700000000000 + i / 10,
                 '0x' || lower(hex(randomblob(32))), '', 0, '' FROM n"""
@@ -136,7 +137,7 @@ def fill(path: Path, charges: int) -> None:
         connection.execute(
             f"""INSERT INTO charges (no, id, payment_no, state, fingerprint, reserved, amount, endpoint, url, created_ms,
                 owner, idempotency_key, agent, captured_ms, delivered, response_status, response_bytes, latency_ms)
-            {numbers} SELECT {writer} + i * 4 + 1, {old_id}, {writer} + i * 4, 'captured', randomblob(32), 1000, 1000,
+            {numbers} SELECT {writer} + i * 4 + 1, old_id(i), {writer} + i * 4, 'captured', randomblob(32), 1000, 1000,
                 'GET /api/resource', 'http://127.0.0.1:3000/api/resource', 1700000000000 + i / 10, 'old', '', '',
                 1700000000000 + i / 10, 0, 200, 120, 2 FROM n"""
         )
@@ -146,6 +147,9 @@ def fill(path: Path, charges: int) -> None:
                 {writer} + i * 4 + 1, 1000, 'settling', 'captured', '200 120 2' FROM n"""
         )
         connection.execute("COMMIT")
+    connection.execute("INSERT INTO replay_keys SELECT prefix_of(key), 0, no FROM payments ORDER BY 1")
+    connection.execute("INSERT INTO meta VALUES (?, ?)", (MOVED_UP_TO, str(charges).encode()))
+    connection.execute("INSERT INTO writers VALUES (900000, '{}', 0, NULL, ?)", (writer + charges * 4 + 2,))
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
 
