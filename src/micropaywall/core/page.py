@@ -52,7 +52,7 @@ def payment_page(
 {problem}<div class="price">{escape(price)}</div>
 <p class="why">per request. {money}</p>
 <h2>Pay from a terminal</h2>
-<pre>pip install micropaywall
+<pre>pip install "micropaywall[httpx2]"
 micropaywall get {escape(_shell(url))}</pre>
 <h2>Pay from a program</h2>
 <p class="why">Any x402 client can pay this: the offer is in the <code>PAYMENT-REQUIRED</code> header and in the JSON body.</p>
