@@ -278,7 +278,9 @@ class Exchange:
                         paywall.working.add(self._charge_id)
                     return
                 try:
-                    if kind is effects.ReadBody:
+                    if kind in paywall.at_once:
+                        value = paywall.at_once[kind]()
+                    elif kind is effects.ReadBody:
                         value = await self._read_body(effect.limit)  # type: ignore[union-attr]
                     elif kind is effects.Stream:
                         await self._start_stream(effect.receipt)  # type: ignore[union-attr]
