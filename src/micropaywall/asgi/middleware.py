@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Final
 from urllib.parse import quote
 
 from micropaywall.asgi.exchange import CREDENTIALS, Exchange, without_shortcuts
@@ -9,6 +10,8 @@ from micropaywall.asgi.messages import ASGIApp, Message, Receive, Scope, Send, r
 from micropaywall.core.challenge import REQUEST_HEADERS, problem_response
 from micropaywall.errors import AmbiguousPath
 from micropaywall.seller.paywall import STATUS_PREFIX, Paywall
+
+_STATUS: Final = STATUS_PREFIX + "pay_"
 
 
 class PaywallMiddleware:
@@ -27,17 +30,18 @@ class PaywallMiddleware:
                 await self.app(scope, receive, send)
             return
         paywall = self.paywall
+        method: str = scope["method"]
         path: str = scope["path"]
         target: bytes = scope.get("raw_path") or quote(path).encode()
         try:
-            route = paywall.table.match(scope["method"], target, path, scope.get("root_path", ""))
+            route = paywall.table.match(method, target, path, scope.get("root_path", ""))
         except AmbiguousPath as error:
             await send_response(send, problem_response(error), scope["method"])
             return
         if route is None:
-            if path.startswith(STATUS_PREFIX + "pay_"):
+            if path.startswith(_STATUS):
                 await self._status(scope, send)
-            elif scope["method"].upper() == "OPTIONS" and paywall.table.routes:
+            elif method != "GET" and method.upper() == "OPTIONS" and paywall.table.routes:
                 priced = paywall.table.priced_path(target, path, scope.get("root_path", ""))
                 if priced:
                     scope = {**scope, "extensions": without_shortcuts(scope)}
