@@ -131,7 +131,27 @@ def pays_for(route: Route, current: Offer, price: Money) -> bool:
     return isinstance(route.price, Price) or price.amount_atomic >= current.price.amount_atomic
 
 
+def _same(offer: Offer, accepted: Mapping[str, Any]) -> bool:
+    """Whether ``accepted`` repeats the offer to the letter, as nearly all do: `_difference` cheaply, where there is none."""
+    get = accepted.get
+    timeout_s = get("maxTimeoutSeconds")
+    extra = get("extra") or {}
+    return (
+        get("payTo") == offer.pay_to
+        and get("amount") == str(offer.price.amount_atomic)
+        and get("asset") == offer.asset_address
+        and get("network") == offer.network
+        and get("scheme") == offer.scheme
+        and timeout_s == offer.max_timeout_s
+        and timeout_s.__class__ is int
+        and extra.__class__ is dict
+        and all(name in extra and extra[name] == expected for name, expected in offer.extra.items())
+    )
+
+
 def _difference(offer: Offer, accepted: Mapping[str, Any]) -> tuple[str, object, object] | None:
+    if _same(offer, accepted):
+        return None
     ours: dict[str, object] = {
         "scheme": offer.scheme,
         "network": offer.network,
