@@ -99,8 +99,8 @@ PRUNE_INTERVAL_S: Final = 60.0
 """How often stored responses whose retention is over are erased."""
 BOOK_CACHE_KIB: Final = 65_536
 """Page cache of one SQLite connection, at most: the index of a million replay keys fits in."""
-REPLAY_TAIL_MAX: Final = 32_768
-"""Replay keys that wait in memory (some 8 MB) to be put into the index, together and in order."""
+REPLAY_TAIL_MAX: Final = 65_536
+"""Replay keys that wait in memory (some 12 MB) to be put into the index, together and in order."""
 REPLAY_MOVE_ROWS: Final = 1_024
 """How many of them at once: a few milliseconds of the book's writer."""
 BOOK_RECENT_MAX: Final = 32_768

@@ -36,6 +36,9 @@ VALUES (?, ?, ?, 'reserved', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)"""
 TAIL_AFTER: Final = "SELECT seq, prefix, payment_no FROM replay_tail WHERE seq > ? ORDER BY seq"
 ADD_TO_TAIL: Final = "INSERT INTO replay_tail (seq, prefix, payment_no) VALUES (?, ?, ?)"
 CUT_TAIL: Final = "DELETE FROM replay_tail WHERE seq <= ?"
+KEYS_AT_ONCE: Final = 32
+KEYS_AMONG: Final = f"SELECT prefix, payment_no FROM replay_keys WHERE prefix IN ({', '.join('?' * KEYS_AT_ONCE)})"
+"""`KEYS_AT` for as many keys at once; a shorter list is filled up with its first."""
 KEYS_AT: Final = "SELECT payment_no FROM replay_keys WHERE prefix = ?"
 ADD_KEY: Final = (
     "INSERT INTO replay_keys (prefix, nth, payment_no) VALUES (?, 0, ?) ON CONFLICT (prefix, nth) DO NOTHING"

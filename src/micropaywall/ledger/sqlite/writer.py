@@ -23,6 +23,7 @@ from micropaywall.core import book
 from micropaywall.errors import LedgerError, MicropaywallError, Overloaded, StoreUnavailable
 from micropaywall.ledger.sqlite import charges, files, settlement
 from micropaywall.ledger.sqlite.bulk import Bulk
+from micropaywall.ledger.sqlite.replay import prefix_of
 from micropaywall.ledger.sqlite.transaction import Spoiled, Transaction
 
 Job = Callable[[Transaction], Any]
@@ -224,6 +225,7 @@ def commit(t: Transaction, bulk: Bulk, works: list[Any]) -> list[Any]:
     try:
         begin(t)
         try:
+            t.replay.look_up([prefix_of(work.key) for work in works if work.__class__ is book.Reserve])
             answers = []
             for work in works:
                 answer = bulk.take(work)
