@@ -87,6 +87,8 @@ BOOK_HEARTBEAT_S: Final = 10.0
 """How often a process says that its host has a SQLite book open."""
 SEAL_INTERVAL_S: Final = 5.0
 """How long a row of the book waits for the hash chain."""
+SEAL_LAG_S_MAX: Final = 30.0
+"""How long it waits while the seller is busy."""
 SEAL_ROWS_MAX: Final = 10_000
 """Rows under one seal: what `ledger verify` can tell apart."""
 WORDS_INTERVAL_S: Final = 3.0

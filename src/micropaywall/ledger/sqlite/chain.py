@@ -5,7 +5,7 @@ A *seal* covers one writer's rows between two row numbers and the seal before it
 new since the checkpoint before it, of whichever writer, and that checkpoint. Whoever edits, deletes, inserts or reorders a
 sealed row has to write the whole chain anew, to its end, and the end is what an operator can keep elsewhere.
 
-Rows are given to the hash as text that has one meaning: numbers in decimal, bytes in hex, text with its length.
+Rows are given to the hash as text that has one meaning: numbers in decimal, bytes and text in hex.
 """
 
 from __future__ import annotations
@@ -23,37 +23,34 @@ from micropaywall.ledger.sqlite.transaction import WRITER_SHIFT, Transaction
 GENESIS: Final = b"micropaywall/ledger/1"
 
 
-def _numbers(*names: str) -> list[str]:
-    return [f"ifnull({name}, '-')" for name in names]
+def _line(*, numbers: tuple[str, ...], bytes_: tuple[str, ...], words: tuple[str, ...] = ()) -> str:
+    """One row as text: numbers (and words that the database knows all of) as they are, all else in hex.
 
-
-def _bytes(*names: str) -> list[str]:
-    return [f"hex({name})" for name in names]
-
-
-def _texts(*names: str) -> list[str]:
-    return [f"ifnull(length({name}) || ':' || {name}, '-')" for name in names]
-
-
-def _line(*parts: list[str]) -> str:
-    return " || '|' || ".join(name for part in parts for name in part)
+    In hex, for no text is then mistaken for two fields, and none ends at a NUL. `printf`, for a chain of ``||`` copies what
+    it has so far at every field, and takes twice as long.
+    """
+    plain, hexed = [f"ifnull({name}, '-')" for name in numbers + words], [f"hex({name})" for name in bytes_]
+    return f"printf('{'|'.join(['%s'] * (len(plain) + len(hexed)))}', {', '.join(plain + hexed)})"
 
 
 SEALED: Final[dict[str, str]] = {
     "payments": _line(
-        _numbers("no", "amount", "valid_before_ms", "created_ms"),
-        _bytes("id", "key", "binding", "instruction"),
-        _texts("rail", "network", "asset", "payer", "payee", "mode", "dialect"),
+        numbers=("no", "amount", "valid_before_ms", "created_ms"),
+        words=("mode",),
+        bytes_=(
+            *("id", "key", "binding", "instruction"),
+            *("rail", "network", "asset", "payer", "payee", "dialect"),
+        ),
     ),
     "charges": _line(
-        _numbers("no", "payment_no", "reserved", "created_ms"),
-        _bytes("id", "fingerprint"),
-        _texts("endpoint", "url", "idempotency_key", "agent"),
+        numbers=("no", "payment_no", "reserved", "created_ms"),
+        bytes_=("id", "fingerprint", "endpoint", "url", "idempotency_key", "agent"),
     ),
-    "refunds": _line(_numbers("no", "payment_no", "amount", "created_ms"), _bytes("id")),
+    "refunds": _line(numbers=("no", "payment_no", "amount", "created_ms"), bytes_=("id",)),
     "journal": _line(
-        _numbers("no", "at_ms", "payment_no", "charge_no", "amount"),
-        _texts("kind", "payment_state", "charge_state", "detail"),
+        numbers=("no", "at_ms", "payment_no", "charge_no", "amount"),
+        words=("kind", "payment_state", "charge_state"),
+        bytes_=("detail",),
     ),
 }
 """What is sealed of each table, as an SQL expression."""

@@ -7,6 +7,7 @@ request never waits for more than one of them.
 from __future__ import annotations
 
 import itertools
+import logging
 import sqlite3
 import threading
 import time
@@ -25,8 +26,9 @@ from micropaywall.ledger.sqlite.transaction import Transaction
 Job = Callable[[Transaction], Any]
 _TICK_S: Final = 1.0
 _SEALS_PER_STEP: Final = 8
-_BUSY_COMMANDS: Final = 1_000
-"""Since the last look: more than that, and search words wait."""
+_BUSY_COMMANDS: Final = 500
+"""In one tick: from there on the seller is busy, and what can wait does, up to a limit."""
+_LOG: Final = logging.getLogger("micropaywall.ledger")
 
 
 class Upkeep:
@@ -45,6 +47,8 @@ class Upkeep:
         self._connect = connect
         self._commands = commands
         self._commands_then = 0
+        self._busy = False
+        self._sealed_at = time.monotonic()
         self._sealed: set[int] = set()
         self._clock = clock
         self._retention_ms = response_retention_s * 1000
@@ -75,7 +79,7 @@ class Upkeep:
 
     def _run(self) -> None:
         every = {
-            self._seal: limits.SEAL_INTERVAL_S,
+            self._seal_in_time: limits.SEAL_INTERVAL_S,
             self._index_words: limits.WORDS_INTERVAL_S,
             self._prune: limits.PRUNE_INTERVAL_S,
         }
@@ -83,6 +87,8 @@ class Upkeep:
         for task, interval_s in every.items():
             due[task] += interval_s
         while not self._stop.wait(_TICK_S):
+            then, self._commands_then = self._commands_then, self._commands()
+            self._busy = self._commands_then - then >= _BUSY_COMMANDS
             for task, interval_s in every.items():
                 if time.monotonic() >= due[task]:
                     self._attempt(task)
@@ -101,6 +107,13 @@ class Upkeep:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+        except Exception:  # noqa: BLE001 - the top frame of a thread, whose other tasks go on
+            _LOG.exception("the book's upkeep failed")
+
+    def _seal_in_time(self, connection: sqlite3.Connection) -> None:
+        if not self._busy or time.monotonic() - self._sealed_at >= limits.SEAL_LAG_S_MAX:
+            self._sealed_at = time.monotonic()
+            self._seal(connection)
 
     def _seal(self, connection: sqlite3.Connection) -> int:
         added = 0
@@ -116,18 +129,12 @@ class Upkeep:
         return added
 
     def _index_words(self, connection: sqlite3.Connection) -> None:
-        busy = self._is_busy()
         for writer_no, start, head in search.missing(connection):
-            if busy and head - start < limits.WORDS_LAG_MAX:
+            if self._busy and head - start < limits.WORDS_LAG_MAX:
                 continue
             job = partial(search.index_some, writer_no=writer_no, head=head)
             while not self._stop.is_set() and not self._post(job).result():
                 pass
-
-    def _is_busy(self) -> bool:
-        """Whether requests have come since this was asked last."""
-        then, self._commands_then = self._commands_then, self._commands()
-        return self._commands_then - then > _BUSY_COMMANDS
 
     def _prune(self, _connection: sqlite3.Connection) -> None:
         before_ms = self._clock.now_ms() - self._retention_ms
