@@ -10,6 +10,7 @@ from micropaywall.core.model import StoredResponse
 from micropaywall.errors import StoreUnavailable
 from micropaywall.ids import ReplayKey, RowId
 from micropaywall.ledger import rules, rules_settlement
+from micropaywall.ledger.port import NEWEST
 from micropaywall.ledger.records import record_of
 from micropaywall.ledger.rules_state import State
 from micropaywall.money import Asset
@@ -109,6 +110,24 @@ class MemoryLedger:
         charges = sorted((c for c in self.state.charges.values() if c.created_ms >= since_ms), key=lambda c: c.id)
         for charge in charges[:limit]:
             yield record_of(self.state.payments[charge.payment_id].row(), charge.row(), self._assets)
+
+    async def find(
+        self, word: str = "", value: str = "", *, before: RowId = NEWEST, limit: int = 100
+    ) -> list[tuple[RowId, Record]]:
+        self._check()
+        found: list[tuple[RowId, Record]] = []
+        for charge in sorted(self.state.charges.values(), key=lambda c: c.id, reverse=True):
+            payment = self.state.payments[charge.payment_id]
+            values = {
+                "": "",
+                "payer": payment.payer,
+                "endpoint": charge.endpoint,
+                "agent": charge.agent,
+                "transaction": payment.transaction if payment.settled_ms is not None else "",
+            }
+            if charge.id < before and values[word] == value and len(found) < limit:
+                found.append((charge.id, record_of(payment.row(), charge.row(), self._assets)))
+        return found
 
     async def close(self) -> None:
         self._open = False

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from micropaywall.core.book import Answer, ChargeRow, Command, PaymentRow, Record, RefundRow, Work
 from micropaywall.core.model import StoredResponse
 from micropaywall.ids import ReplayKey, RowId
 from micropaywall.money import Asset
+
+NEWEST: Final = RowId(b"\xff" * 16)
+"""Every id lies before it."""
+WORDS: Final = ("payer", "endpoint", "agent", "transaction")
+"""By what `Ledger.find` can look."""
 
 
 class Ledger(Protocol):
@@ -66,6 +71,15 @@ class Ledger(Protocol):
 
     def records(self, *, since_ms: int = 0, limit: int | None = None) -> AsyncIterator[Record]:
         """The transaction log, oldest first, for export."""
+        ...
+
+    async def find(
+        self, word: str = "", value: str = "", *, before: RowId = NEWEST, limit: int = 100
+    ) -> list[tuple[RowId, Record]]:
+        """The newest records, newest first, each with its charge's id; the last of them is ``before`` for the next page.
+
+        ``word`` says what must be ``value``: ``payer``, ``endpoint``, ``agent`` or ``transaction``; "" finds all.
+        """
         ...
 
     async def close(self) -> None:

@@ -16,10 +16,10 @@ from micropaywall.core.model import StoredResponse
 from micropaywall.errors import LedgerCorrupt, LedgerInUse, MicropaywallError, StoreUnavailable
 from micropaywall.ids import ReplayKey, RowId
 from micropaywall.ledger import statements as sql
+from micropaywall.ledger.port import NEWEST
 from micropaywall.ledger.sqlite import files, readers, work
 from micropaywall.ledger.sqlite.bulk import Bulk
 from micropaywall.ledger.sqlite.rows import response_of
-from micropaywall.ledger.sqlite.search import NEWEST
 from micropaywall.ledger.sqlite.transaction import WRITER_SHIFT, Transaction
 from micropaywall.ledger.sqlite.upkeep import Upkeep
 from micropaywall.ledger.sqlite.writer import Writer, begin

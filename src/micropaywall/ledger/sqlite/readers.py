@@ -15,6 +15,7 @@ from micropaywall.core.book import ChargeRow, PaymentRow, Record, RefundRow
 from micropaywall.errors import StoreUnavailable
 from micropaywall.ids import RowId
 from micropaywall.ledger import statements as sql
+from micropaywall.ledger.port import NEWEST
 from micropaywall.ledger.records import record_of
 from micropaywall.ledger.sqlite import files, search
 from micropaywall.ledger.sqlite.rows import Charge, Payment, Refund
@@ -122,7 +123,7 @@ def found(
     """The newest records of a payer, endpoint, agent or transaction; see `search`."""
     rows: list[Charge] = []
     if word == "transaction":
-        for id_ in search.find(connection, word, value, before=search.NEWEST, limit=limit):
+        for id_ in search.find(connection, word, value, before=NEWEST, limit=limit):
             if (of := _payment(connection, id_)) is not None:
                 rows += [Charge(*row) for row in connection.execute(sql.CHARGES_OF, (of.no,))]
         rows = sorted((charge for charge in rows if charge.id < before), key=lambda c: c.id, reverse=True)

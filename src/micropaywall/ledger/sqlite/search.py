@@ -16,9 +16,6 @@ from micropaywall.ids import RowId
 from micropaywall.ledger.sqlite.chain import head_of
 from micropaywall.ledger.sqlite.transaction import WRITER_SHIFT, Transaction
 
-NEWEST: Final = RowId(b"\xff" * 16)
-"""Before which every id lies."""
-
 _SOURCES: Final = (
     ("payer", "charges c JOIN payments p ON p.no = c.payment_no", "p.payer"),
     ("endpoint", "charges c", "c.endpoint"),
@@ -87,5 +84,3 @@ _UNINDEXED: Final = {
     "transaction": "SELECT p.id FROM journal j JOIN payments p ON p.no = j.payment_no "
     "WHERE j.no > ? AND j.no <= ? AND j.kind = 'settled' AND p.transaction_id = ? AND p.id < ?"
 }
-WORDS: Final = tuple(_UNINDEXED)
-"""By what one can search."""
