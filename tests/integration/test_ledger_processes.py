@@ -63,6 +63,13 @@ def test_250_presentations_over_four_processes_reserve_once(tmp_path: Path, know
     assert (report.payments, report.charges) == (5, 5)
 
 
+def test_workers_that_start_together_on_a_new_book_all_open_it(tmp_path: Path) -> None:
+    """`serve --workers 4` on a machine that has no book yet."""
+    for attempt in range(3):
+        workers = [start("race", tmp_path / f"{attempt}.db", "0", f"w{n}", f"p{n}", "1") for n in range(4)]
+        assert [lines(worker)[-1]["answers"] for worker in workers] == [{"Applied": 1}] * 4
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_kill_9_between_commands_loses_nothing_that_was_answered(tmp_path: Path, seed: int) -> None:
     path = tmp_path / "ledger.db"
