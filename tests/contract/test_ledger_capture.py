@@ -172,6 +172,17 @@ async def test_a_crash_before_a_stream_was_delivered_gives_the_charge_back(ledge
     )
 
 
+async def test_a_stream_that_begins_late_has_time_of_its_own(ledger: Ledger) -> None:
+    """The handler took nearly as long as its lease: what it answers is not taken for lost while it leaves."""
+    applied = await ledger.apply(reserve(mode="before", begin_settle=True))
+    await ledger.apply(end_settle(applied))
+    await ledger.apply(capture(applied, at=NOW + LEASE - 1, response=None))
+    await work(ledger, NOW + LEASE + STREAM_LEASE - 2)
+    assert (await charge_of(ledger, applied)).state is ChargeState.CAPTURED
+    await work(ledger, NOW + LEASE + STREAM_LEASE - 1)
+    assert (await charge_of(ledger, applied)).state is ChargeState.RETURNED
+
+
 async def test_a_long_stream_keeps_its_charge_while_it_says_so(ledger: Ledger) -> None:
     applied = await ledger.apply(reserve(mode="before", begin_settle=True))
     await ledger.apply(end_settle(applied))

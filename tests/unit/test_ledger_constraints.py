@@ -50,6 +50,20 @@ def test_the_database_itself_refuses_a_payment_that_cannot_be(book: Path, column
         connection.execute(text, tuple(row.values()))
 
 
+@pytest.mark.parametrize(("column", "wrong"), [("state", "sold"), ("amount", 1001), ("amount", -1), ("reserved", -1)])
+def test_the_database_itself_refuses_a_charge_that_cannot_be(book: Path, column: str, wrong: object) -> None:
+    """However wrong a program is: nothing is charged beyond what was reserved."""
+    row: dict[str, object] = {
+        "no": 2, "id": b"i", "payment_no": 1, "state": "captured", "fingerprint": b"", "reserved": 1000, "amount": 1000,
+        "endpoint": "", "url": "", "created_ms": 1, "owner": "", "idempotency_key": "", "agent": "", "delivered": 0,
+    }  # fmt: skip
+    text = f"INSERT INTO charges ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"
+    with closing(sqlite3.connect(book)) as connection:
+        with pytest.raises(sqlite3.IntegrityError):
+            connection.execute(text, tuple((row | {column: wrong}).values()))
+        connection.execute(text, tuple(row.values()))
+
+
 @pytest.mark.parametrize(
     ("version", "hint"), [("0000", "micropaywall.ledger.migrate"), ("9999", "Upgrade this installation")]
 )

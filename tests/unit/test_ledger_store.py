@@ -141,6 +141,16 @@ async def test_a_short_lock_is_waited_for(ledger: SqliteLedger) -> None:
     holder.close()
 
 
+async def test_a_new_book_waits_for_the_worker_that_is_beginning_it(tmp_path: Path) -> None:
+    """Several workers start at once. SQLite itself does not wait when the log is to be begun and somebody is writing."""
+    path = tmp_path / "new.db"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.1, lambda: other.execute("COMMIT")).start()
+    await (await open_book(path)).close()
+    other.close()
+
+
 async def test_a_book_that_is_gone_is_503_and_is_never_begun_anew(ledger: SqliteLedger, tmp_path: Path) -> None:
     """Attack (or accident): the file is moved away; an empty book in its place would take every old payment as new."""
     if sys.platform == "win32":

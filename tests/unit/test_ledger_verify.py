@@ -12,6 +12,7 @@ from tests.kit.ledger_lives import leave_open, live, open_book
 
 from micropaywall.errors import LedgerCorrupt
 from micropaywall.ledger.accounts import ENTRY_KINDS
+from micropaywall.ledger.sqlite.chain import digest_rows
 from micropaywall.ledger.sqlite.transaction import WRITER_SHIFT
 from micropaywall.ledger.verify import verify
 
@@ -157,6 +158,18 @@ def test_an_inserted_row_is_noticed_wherever_it_stands(book: Path) -> None:
 def test_a_changed_chain_does_not_fit(book: Path, statement: str) -> None:
     assert change(book, statement) >= 1
     assert any(f.check == "chain" for f in verify(book).findings)
+
+
+def test_a_row_that_was_edited_together_with_its_seal_is_found(book: Path) -> None:
+    """Attack: somebody who knows the chain writes the digest of the edited rows anew, in the one seal that has it."""
+    change(book, "UPDATE journal SET at_ms = at_ms + 1 WHERE no = (SELECT min(no) FROM journal)")
+    connection = sqlite3.connect(book)
+    first_no, last_no = connection.execute("SELECT first_no, last_no FROM seals ORDER BY first_no LIMIT 1").fetchone()
+    _, digest = digest_rows(connection, first_no, last_no)
+    connection.execute("UPDATE seals SET digest = ? WHERE first_no = ?", (digest, first_no))
+    connection.commit()
+    connection.close()
+    assert any(f.check == "chain" and "its hash does not fit" in f.what for f in verify(book).findings)
 
 
 def test_a_head_that_was_kept_elsewhere_shows_that_the_end_was_cut(book: Path) -> None:

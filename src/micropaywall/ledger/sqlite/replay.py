@@ -9,6 +9,9 @@ write lock. By then the memory has every row of ``replay_tail`` (other processes
 there is in ``replay_keys``. Moving is one transaction at its end, so a key is always in one of the two. ``replay_keys`` is
 unique itself; a key that came twice would stop there.
 
+The database sees to it as well: ``seq`` is the primary key of ``replay_tail``, and the next one is that of the newest row
+in memory. A process that had missed a row of another would collide, undo its transaction, and look again.
+
 Both places keep the first 8 bytes of a key; the payment's row has all 32 and decides.
 """
 
