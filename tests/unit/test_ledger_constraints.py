@@ -98,3 +98,10 @@ def test_a_place_where_nothing_can_be_written_is_refused(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnavailable):
         files.prepare(tmp_path / "file" / "ledger.db")
+
+
+def test_an_sqlite_that_is_too_old_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    with pytest.raises(ConfigurationError, match="too old"):
+        files.prepare(tmp_path / "ledger.db")
+    assert not (tmp_path / "ledger.db").exists()

@@ -9,7 +9,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from micropaywall import limits
 from micropaywall.clock import ManualClock
 from micropaywall.core import book
 from micropaywall.errors import LedgerCorrupt, LedgerInUse, MicropaywallError, Overloaded, StoreUnavailable
-from micropaywall.ledger.sqlite import SqliteLedger, files
+from micropaywall.ledger.sqlite import SqliteLedger, files, search
 from micropaywall.ledger.sqlite.transaction import Transaction
 from micropaywall.ledger.verify import verify
 
@@ -457,4 +457,24 @@ async def test_the_file_belongs_to_its_owner_with_all_that_lies_beside_it(tmp_pa
     await sells(ledger, "a")
     if os.name == "posix":
         assert {path.stat().st_mode & 0o777 for path in beside(ledger.path)} == {0o600}
+    await ledger.close()
+
+
+async def test_writers_that_have_left_are_not_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command line that opens the book is a writer; a thousand of them must not slow the seller's upkeep."""
+    for n in range(5):
+        ledger = await open_book(tmp_path / "ledger.db")
+        if n % 2:
+            await ledger.apply(reserve(f"p{n}"))
+        await ledger.close()
+    monkeypatch.setattr(limits, "WORDS_INTERVAL_S", 0.01)
+    monkeypatch.setattr("micropaywall.ledger.sqlite.upkeep._TICK_S", 0.01)
+    ledger = await open_book(tmp_path / "ledger.db")
+    with closing(files.connect(ledger.path, read_only=True)) as connection:
+        for _ in range(300):
+            if not search.missing(connection):
+                break
+            await asyncio.sleep(0.01)
+        assert search.missing(connection) == []
+    assert len(await ledger.find("payer", reserve().payer)) == 2
     await ledger.close()

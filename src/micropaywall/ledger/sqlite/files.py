@@ -20,6 +20,8 @@ from micropaywall.ledger.sqlite.transaction import WRITER_SHIFT, Transaction
 
 APPLICATION_ID: Final = 0x6D707762
 """``mpwb``: SQLite's application_id of a book, so that another program's database is never taken for one."""
+SQLITE_NEEDED: Final = (3, 37, 0)
+"""STRICT tables; November 2021."""
 _MULTICAST_BIT: Final = 1 << 40
 
 
@@ -63,6 +65,13 @@ def prepare(path: Path) -> None:
 
     Raises ConfigurationError, or StoreUnavailable when the file cannot be read or written.
     """
+    if sqlite3.sqlite_version_info < SQLITE_NEEDED:
+        raise ConfigurationError(
+            "the SQLite of this Python is too old for the book",
+            expected=".".join(map(str, SQLITE_NEEDED)),
+            received=sqlite3.sqlite_version,
+            hint="Use another build of Python, or a newer system: the book needs STRICT tables.",
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Made before SQLite sees it: the journal files take over its mode, and nobody else reads the book.

@@ -24,13 +24,22 @@ _SOURCES: Final = (
 """Word, table and column; all of them find charges, by ``c.no``."""
 
 
+_END: Final = (1 << WRITER_SHIFT) - 1
+
+
 def missing(connection: sqlite3.Connection) -> list[tuple[int, int, int]]:
-    """For each writer with rows that are not in ``words``: its number, the last number that is, the last that there is."""
+    """For each writer with rows that are not in ``words``: its number, the last number that is, the last that there is.
+
+    Every start of a program adds a writer. Those that have left are there once more with nothing missing, for
+    `index_some` to be told, and are not looked at again.
+    """
     found = []
-    for writer_no, indexed_no in connection.execute("SELECT no, indexed_no FROM writers").fetchall():
+    for writer_no, indexed_no, left in connection.execute(
+        f"SELECT no, indexed_no, seen_ms IS NULL FROM writers WHERE indexed_no <> (no << {WRITER_SHIFT}) + {_END}"
+    ).fetchall():
         head = head_of(connection, writer_no)
         start = max(indexed_no, writer_no << WRITER_SHIFT)
-        if head > start:
+        if head > start or left:
             found.append((writer_no, start, head))
     return found
 
@@ -38,6 +47,7 @@ def missing(connection: sqlite3.Connection) -> list[tuple[int, int, int]]:
 def index_some(t: Transaction, writer_no: int, head: int) -> bool:
     """Put the next rows of a writer into ``words``; whether it is done up to ``head``."""
     row = t.one("SELECT indexed_no FROM writers WHERE no = ?", (writer_no,))
+    head = max(head, head_of(t.connection, writer_no))  # it may have written, and left, since it was looked at
     start = max(row[0] if row else head, writer_no << WRITER_SHIFT)
     end = min(head, start + limits.WORDS_INDEX_ROWS)
     for name, table, column in _SOURCES:
@@ -52,8 +62,13 @@ def index_some(t: Transaction, writer_no: int, head: int) -> bool:
         "AND p.transaction_id <> '' ORDER BY 1, 2 ON CONFLICT DO NOTHING",
         (start, end),
     )
-    t.execute("UPDATE writers SET indexed_no = ? WHERE no = ? AND indexed_no < ?", (end, writer_no, end))
-    return end >= head
+    done = end >= head
+    last = (writer_no << WRITER_SHIFT) + _END
+    t.execute(
+        "UPDATE writers SET indexed_no = CASE WHEN ? AND seen_ms IS NULL THEN ? ELSE ? END WHERE no = ? AND indexed_no <= ?",
+        (done, last, end, writer_no, end),
+    )
+    return done
 
 
 def forget(t: Transaction, first_no: int, last_no: int) -> None:
